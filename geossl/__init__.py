@@ -1,0 +1,46 @@
+"""geossl: from an archive of satellite scenes and a handful of labels to maps.
+
+Each verb of the command line is one function here: ``index_source``, ``open_cube``, ``create_sandbox``,
+``build_tiles``, ``open_chips``, ``pretrain``, ``load_encoder``, ``finetune``, ``make_map``. They are loaded when
+first used, so ``import geossl`` stays light.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_VERBS = {
+    "open_cube": "geossl.cube.connect",
+    "index_source": "geossl.cube.index",
+    "cube_status": "geossl.cube.status",
+    "create_sandbox": "geossl.sandbox.create",
+    "build_tiles": "geossl.chips.build",
+    "open_chips": "geossl.chips.open",
+    "pretrain": "geossl.training.pretrain",
+    "load_encoder": "geossl.encoders.saved",
+    "finetune": "geossl.tasks.finetune",
+    "make_map": "geossl.maps.make",
+}
+
+if TYPE_CHECKING:
+    from geossl.chips.build import build_tiles as build_tiles
+    from geossl.chips.open import open_chips as open_chips
+    from geossl.cube.connect import open_cube as open_cube
+    from geossl.cube.index import index_source as index_source
+    from geossl.cube.status import cube_status as cube_status
+    from geossl.encoders.saved import load_encoder as load_encoder
+    from geossl.maps.make import make_map as make_map
+    from geossl.sandbox.create import create_sandbox as create_sandbox
+    from geossl.tasks.finetune import finetune as finetune
+    from geossl.training.pretrain import pretrain as pretrain
+
+__all__ = ["__version__", *_VERBS]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _VERBS:
+        return getattr(import_module(_VERBS[name]), name)
+    raise AttributeError(f"module 'geossl' has no attribute '{name}'")
