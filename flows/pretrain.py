@@ -67,8 +67,7 @@ def pretrain(
     seed: int = 0,
 ) -> PretrainResult:
     """From a region (or ready chips) to an encoder directory with its report."""
-    if (region is None) == (chips is None):
-        raise InputError("one source of chips is needed", expected="--region or --chips", remedy="give one of the two")
+    check_source(region, chips)
     name = region if chips is None else Path(chips).name
     folder = out or str(geossl_folder(name or "chips", method))
     store = Path(chips) if chips else tiles(str(region), product, period, months, max_chips)
@@ -79,6 +78,12 @@ def pretrain(
         description="what this run made",
     )
     return result
+
+
+def check_source(region: str | None, chips: str | None) -> None:
+    """Exactly one of the two names where chips come from."""
+    if (region is None) == (chips is None):
+        raise InputError("one source of chips is needed", expected="--region or --chips", remedy="give one of the two")
 
 
 def geossl_folder(name: str, method: str) -> Path:
@@ -103,6 +108,7 @@ def main(
 ) -> None:
     """Run the flow once, here."""
     try:
+        check_source(region, chips)  # before Prefect starts anything
         result = pretrain(region, chips, method, product, period, months, epochs, max_minutes, max_chips, out, seed)
     except GeosslError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -65,7 +65,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
         with disk_errors(path):
             yield temporary
             _fsync(temporary)
-            os.replace(temporary, path)
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -75,8 +75,8 @@ def atomic_directory(path: Path) -> Iterator[Path]:
     """Build a directory under a temporary name beside ``path`` and put it in its place when the block succeeds."""
     path = path.absolute()
     path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(path)
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:
         with disk_errors(path):
@@ -86,6 +86,15 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def _remove_leftovers(path: Path) -> None:
+    """Remove what processes that are gone left half-written for ``path``."""
+    for kind in ("tmp", "old"):
+        for leftover in path.parent.glob(f".{path.name}.{kind}-*"):
+            owner = leftover.name.rpartition("-")[2]
+            if owner == str(os.getpid()) or not Path("/proc", owner).exists():
+                shutil.rmtree(leftover, ignore_errors=True)
+
+
 def replace_directory(finished: Path, path: Path) -> None:
     """Move a finished directory to ``path``; an older artefact there is set aside first and then removed."""
     for file in finished.rglob("*"):
@@ -93,8 +102,8 @@ def replace_directory(finished: Path, path: Path) -> None:
             _fsync(file)
     old = path.with_name(f".{path.name}.old-{os.getpid()}")
     if path.exists():
-        os.replace(path, old)
-    os.replace(finished, path)
+        path.replace(old)
+    finished.replace(path)
     _fsync(path.parent)
     shutil.rmtree(old, ignore_errors=True)
 

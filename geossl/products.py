@@ -59,7 +59,7 @@ class BandSpec(config.Settings):
     """One measurement of a product."""
 
     common: str
-    """STAC common name (``blue``, ``red``, ``nir``, ``rededge071``, ``swir16``, …): how bands are matched everywhere."""
+    """STAC common name (``blue``, ``red``, ``rededge071``, ``swir16``, …): how bands are matched everywhere."""
     gsd_m: float | None = None
     wavelength_um: float | None = None
     aliases: tuple[str, ...] = ()

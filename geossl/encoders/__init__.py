@@ -1,0 +1,1 @@
+"""Backbones with their bands and normalisation, built, saved and loaded whole."""

@@ -1,0 +1,1 @@
+"""What embeddings are worth: probes, representation health, intervals. Knows nothing of training."""

@@ -1,0 +1,1 @@
+"""Pretraining: the one Lightning module, its callbacks and optimisers, and ``pretrain()``."""

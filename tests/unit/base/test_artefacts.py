@@ -44,6 +44,15 @@ def test_a_new_directory_replaces_the_old_one_whole(tmp_path: Path) -> None:
     assert [path.name for path in target.iterdir()] == ["new"]
 
 
+def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    (tmp_path / f".artefact.tmp-{gone.pid}").mkdir()
+    with artefacts.atomic_directory(tmp_path / "artefact"):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["artefact"]
+
+
 def test_manifests_of_equal_inputs_are_equal_bytes(tmp_path: Path) -> None:
     for name in ("one", "two"):
         artefacts.write_manifest(tmp_path / name, "encoder", config={"b": 2, "a": (1, 2)}, path=Path("x"))

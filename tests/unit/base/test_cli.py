@@ -18,14 +18,14 @@ VERBS += ["pretrain", "finetune", "map"]
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", "from geossl.cli import main; main()", *words], capture_output=True, text=True
+        [sys.executable, "-c", "from geossl.cli.main import main; main()", *words], capture_output=True, text=True
     )
 
 
 def test_help_names_every_verb_and_imports_nothing_heavy() -> None:
     heavy = "torch numpy pandas datacube kornia lightning prefect geopandas matplotlib"
     code = (
-        "import sys\nfrom typer.testing import CliRunner\nfrom geossl.cli import app\n"
+        "import sys\nfrom typer.testing import CliRunner\nfrom geossl.cli.main import app\n"
         "result = CliRunner().invoke(app, ['--help'])\nprint(result.output)\n"
         f"print('HEAVY', [name for name in '{heavy}'.split() if name in sys.modules])"
     )

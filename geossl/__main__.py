@@ -1,0 +1,5 @@
+"""``python -m geossl``: the same as the ``geossl`` command."""
+
+from geossl.cli.main import main
+
+main()

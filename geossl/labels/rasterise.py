@@ -1,0 +1,96 @@
+"""Labels onto the pixels of tiles, at the dates they hold for. What carries no label is 255 (or NaN), never background."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+from affine import Affine
+from rasterio.features import rasterize
+from shapely import STRtree, box
+
+from geossl.labels.read import Labels
+
+IGNORE = 255
+"""Mask value of a pixel without a label."""
+NO_LABEL = -1
+"""Place value of a pixel without a label."""
+
+
+@dataclass(frozen=True)
+class Burned:
+    """Labels of one chip.
+
+    ``values``: (y, x) uint8 class indices with 255 where unlabelled, or float32 with NaN. ``places``: (y, x) int32,
+    which row of the labels' frame each pixel belongs to, -1 where none. ``conflicts``: pixels that two different
+    labels claim; they are left unlabelled.
+    """
+
+    values: np.ndarray
+    places: np.ndarray
+    conflicts: int
+
+
+def burn(frame: gpd.GeoDataFrame, shape: tuple[int, int], transform: Affine, classes: bool) -> Burned:
+    """Burn labels (in the CRS of ``transform``) into a mask of ``shape``.
+
+    Polygons claim the pixels whose centre they cover (and at least one, however small they are), points and lines
+    every pixel they touch. Where labels of different classes overlap, nobody is believed.
+
+    Args:
+        frame: columns ``value`` and ``geometry``; its positional index is what ``places`` holds.
+        shape: rows and columns.
+        transform: pixel to CRS.
+        classes: whether values are class indices (else numbers; equal numbers may overlap).
+    """
+    places = np.full(shape, NO_LABEL, dtype=np.int32)
+    clash = np.zeros(shape, dtype=bool)
+    values = frame["value"].to_numpy()
+    for number, geometry in enumerate(frame.geometry):
+        claimed = _claimed(geometry, shape, transform)
+        taken = claimed & (places >= 0)
+        if taken.any():
+            clash |= taken & (values[np.maximum(places, 0)] != values[number])
+        places[claimed] = number
+    places[clash] = NO_LABEL
+    labelled = places >= 0
+    if classes:
+        burned = np.full(shape, IGNORE, dtype=np.uint8)
+    else:
+        burned = np.full(shape, np.nan, dtype=np.float32)
+    burned[labelled] = values[places[labelled]]
+    return Burned(burned, places, int(clash.sum()))
+
+
+def _claimed(geometry: object, shape: tuple[int, int], transform: Affine) -> np.ndarray:
+    areal = str(getattr(geometry, "geom_type", "")).endswith("Polygon")
+    mask = rasterize([(geometry, 1)], shape, transform=transform, all_touched=not areal, dtype="uint8").astype(bool)
+    if areal and not mask.any():  # smaller than a pixel, or between centres: the pixel of a point within it
+        inner = geometry.representative_point()  # type: ignore[attr-defined]
+        mask = rasterize([(inner, 1)], shape, transform=transform, all_touched=True, dtype="uint8").astype(bool)
+    return mask
+
+
+def touching(labels: Labels, left: np.ndarray, top: np.ndarray, width: float, height: float) -> list[np.ndarray]:
+    """For each tile (corner ``left``, ``top`` in the labels' CRS, of ``width`` x ``height``) the labels that touch it."""
+    tree = STRtree(labels.frame.geometry.to_numpy())
+    pairs = tree.query(box(left, top - height, left + width, top), predicate="intersects")
+    return [np.sort(pairs[1][pairs[0] == tile]) for tile in range(len(left))]
+
+
+def in_time(dates: pd.Series, when: pd.Timestamp, tolerance_days: float) -> np.ndarray:
+    """Which labels hold at ``when``: those without a date, and those at most ``tolerance_days`` away from it."""
+    if pd.isna(when):
+        return dates.isna().to_numpy()
+    day = when.tz_localize(None).normalize() if when.tzinfo is not None else when.normalize()
+    apart = (dates.dt.normalize() - day).abs() <= pd.Timedelta(days=tolerance_days)
+    return (dates.isna() | apart).to_numpy()
+
+
+def nearest_dates(when: Sequence[pd.Timestamp], target: pd.Timestamp, most: int) -> np.ndarray:
+    """Positions of the ``most`` dates nearest to ``target``, nearest first; ties go to the earlier date."""
+    days = np.array([abs((moment - target).total_seconds()) for moment in when])
+    return np.argsort(days, kind="stable")[:most]

@@ -1,0 +1,228 @@
+"""A published layer: rasters, style, picture and catalogue entries of one map, in one folder.
+
+``class.tif`` (or ``value.tif``), ``probability.tif``, ``clear_dates.tif``, a QGIS style, ``quicklook.png``,
+``item.json`` and ``collection.json``; the manifest comes last.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+
+from geossl import rasters, stac
+from geossl.errors import InputError
+from geossl.maps.legend import NODATA, Legend, qml_classes, qml_quantity
+from geossl.maps.quicklook import draw_quicklook, period_text, value_range
+from geossl.maps.windows import Block
+from geossl.regions import Period
+
+MAX_DATES = 65_535
+
+
+@dataclass(frozen=True)
+class LayerFacts:
+    """What a layer is about, for its files' metadata and its catalogue entry."""
+
+    layer_id: str
+    task: str
+    region: str
+    days: tuple[date | None, ...]
+    first: date
+    last: date
+    source: str
+    scene_ids: tuple[str, ...]
+    head_id: str
+    head_path: Path | None
+    placement: stac.Placement
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        return f"{self.region}, {period_text(self.days)}"
+
+
+class LayerSink:
+    """The working rasters of a map; finished cells are quantised here.
+
+    A class map keeps the most probable class, each class's probability in per cent, and the number of clear dates.
+    """
+
+    def __init__(self, work: Path, grid: rasters.Grid, legend: Legend) -> None:
+        self.legend = legend
+        names = [entry.name for entry in legend.classes]
+        plan: list[tuple[str, int, str, float | None, list[str]]]
+        if names:
+            plan = [
+                ("class", 1, "uint8", NODATA, [legend.title]),
+                ("probability", len(names), "uint8", NODATA, names),
+            ]
+        else:
+            plan = [("value", 1, "float32", float("nan"), [legend.title])]
+        plan.append(("clear_dates", 1, "uint16", None, ["number of clear dates"]))
+        self.paths = {name: work / f"{name}.tif" for name, *_ in plan}
+        for name, count, dtype, nodata, descriptions in plan:
+            if not self.paths[name].exists():
+                with_suffix = work / f".{name}.new.tif"
+                rasters.create_raster(with_suffix, grid, count, dtype, nodata, descriptions)
+                with_suffix.replace(self.paths[name])
+        self._open: Any = None
+        self._rasters: dict[str, rasterio.io.DatasetWriter] = {}
+
+    def write(self, block: Block) -> None:
+        """Quantise finished cells and write them."""
+        if self._open is None:
+            self._open = rasters.open_rasters(list(self.paths.values()))
+            self._rasters = dict(zip(self.paths, self._open.__enter__(), strict=True))
+        for name, values in quantise(block, bool(self.legend.classes)).items():
+            rasters.write_block(self._rasters[name], values, block.y, block.x)
+
+    def commit(self) -> None:
+        """Close the rasters: everything written is on the disk."""
+        if self._open is not None:
+            self._open.__exit__(None, None, None)
+            self._open = None
+
+
+def quantise(block: Block, classes: bool) -> dict[str, np.ndarray]:
+    """Blended cells as what the rasters keep: name → (band, y, x)."""
+    seen = np.isfinite(block.values[0])
+    counts = {"clear_dates": np.minimum(block.count, MAX_DATES).astype(np.uint16)[None]}
+    if not classes:
+        return {"value": np.where(seen, block.values, np.float32(np.nan)).astype(np.float32), **counts}
+    percent = np.rint(np.where(seen, block.values, 0) * 100).clip(0, 100)
+    best = np.where(seen, np.where(seen, block.values, 0).argmax(0), NODATA)
+    return {
+        "class": best.astype(np.uint8)[None],
+        "probability": np.where(seen, percent, NODATA).astype(np.uint8),
+        **counts,
+    }
+
+
+def write_layer(folder: Path, sink: LayerSink, facts: LayerFacts) -> tuple[str, ...]:
+    """All files of a layer but its manifest; returns their names.
+
+    Args:
+        folder: where they go (an empty directory).
+        sink: the finished working rasters.
+        facts: what the layer is about.
+    """
+    legend = sink.legend
+    tags = {"geossl_task": facts.task, "geossl_head": facts.head_id, "geossl_source": facts.source}
+    tags["period"] = f"{facts.first.isoformat()}/{facts.last.isoformat()}"
+    main = "class" if legend.classes else "value"
+    for name, path in sink.paths.items():
+        rasters.write_cog(
+            path,
+            folder / f"{name}.tif",
+            overviews="mode" if name == "class" else "nearest" if name == "clear_dates" else "average",
+            colours=legend.colours if name == "class" else None,
+            categories=legend.names if name == "class" else None,
+            tags={**tags, "title": f"{legend.title}: {name.replace('_', ' ')}"},
+        )
+    _write_style(folder, legend)
+    draw_quicklook(
+        folder / f"{main}.tif",
+        folder / "quicklook.png",
+        legend,
+        facts.placement.outline,
+        f"{legend.title} — {facts.region}",
+        f"{period_text(facts.days)}  ·  {facts.source}",
+    )
+    item = stac.make_item(
+        facts.layer_id,
+        facts.placement,
+        facts.first,
+        facts.last,
+        _assets(sink, main),
+        {
+            "title": f"{legend.title}, {facts.title}",
+            "geossl:task": facts.task,
+            "geossl:head": facts.head_id,
+            "geossl:product": facts.source,
+            "geossl:scenes": list(facts.scene_ids),
+            "geossl:dates": [day.isoformat() for day in facts.days if day is not None],
+        },
+        derived_from=[_relative(facts.head_path, folder)] if facts.head_path else (),
+    )
+    collection = stac.make_collection(
+        f"{facts.task}-{facts.region}", legend.title, f"{legend.title} of {facts.region}, mapped by geossl", [item]
+    )
+    stac.write_item_folder(folder, item, collection)
+    return tuple(sorted(file.name for file in folder.iterdir()))
+
+
+def _relative(head: Path, folder: Path) -> str:
+    """The head's manifest as seen from the layer's folder (which lies beside its final place)."""
+    return Path(os.path.relpath(head / "manifest.json", folder)).as_posix()
+
+
+def _write_style(folder: Path, legend: Legend) -> None:
+    if legend.classes:
+        (folder / "class.qml").write_text(qml_classes(legend), encoding="utf-8")
+        return
+    with rasterio.open(folder / "value.tif") as raster:
+        shape = tuple(max(1, min(side, 1024)) for side in raster.shape)
+        low, high = value_range(raster.read(1, out_shape=shape))
+    (folder / "value.qml").write_text(qml_quantity(legend, low, high), encoding="utf-8")
+
+
+def _assets(sink: LayerSink, main: str) -> dict[str, stac.AssetFile]:
+    legend = sink.legend
+    assets = {}
+    for name, path in sink.paths.items():
+        fields: dict[str, Any] = {"bands": _bands(path, name, legend)}
+        if name == "class":
+            fields["classification:classes"] = [
+                {"value": entry.value, "name": _identifier(entry.name), "title": entry.name,
+                 "color_hint": entry.colour[1:].upper()}
+                for entry in legend.classes
+            ] + [{"value": NODATA, "name": "nodata", "title": "not seen", "nodata": True}]  # fmt: skip
+        title = {"class": "most probable class", "probability": "probability of each class, per cent"}.get(
+            name, name.replace("_", " ")
+        )
+        roles = ("data",) if name == main else ("metadata",)
+        assets[name] = stac.AssetFile(f"{name}.tif", title, stac.COG_TYPE, roles, fields)
+    assets["style"] = stac.AssetFile(f"{main}.qml", "QGIS style", "application/xml", ("style",))
+    assets["quicklook"] = stac.AssetFile("quicklook.png", "picture of the map", "image/png", ("thumbnail", "overview"))
+    return assets
+
+
+def _bands(path: Path, name: str, legend: Legend) -> list[dict[str, Any]]:
+    with rasterio.open(path) as raster:
+        nodata: Any = raster.nodata
+        bands = [
+            {"name": description or name, "data_type": dtype}
+            for description, dtype in zip(raster.descriptions, raster.dtypes, strict=True)
+        ]
+    for band in bands:
+        if nodata is not None:
+            band["nodata"] = "nan" if np.isnan(nodata) else int(nodata)
+        if name == "probability":
+            band["unit"] = "percent"
+        elif name == "value" and legend.unit:
+            band["unit"] = legend.unit
+    return bands
+
+
+def _identifier(name: str) -> str:
+    """A class name as the classification extension wants it: letters, digits, ``-`` and ``_``."""
+    return "".join(letter if letter.isalnum() and letter.isascii() else "_" for letter in name).strip("_") or "class"
+
+
+def span_of(days: Sequence[date | None], period: Period | None) -> tuple[date, date]:
+    """The days a layer stands for: the period asked for, else the first and last date of its pixels."""
+    if period is not None:
+        return period.start, period.end
+    known = sorted(day for day in days if day is not None)
+    if not known:
+        raise InputError(
+            "these chips carry no date", expected="a date for the map", remedy="say which days they show with --period"
+        )
+    return known[0], known[-1]

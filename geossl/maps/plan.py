@@ -1,0 +1,276 @@
+"""What a map will be, before any pixel is read: the head, the source of pixels, the grid, the windows, the place.
+
+Everything that can be wrong with the input is found here, so that a wrong command starts nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from odc.geo.geobox import GeoBox
+from odc.geo.geom import Geometry
+
+from geossl.artefacts import MANIFEST, hash_file, hash_json
+from geossl.config import geossl_home
+from geossl.errors import InputError
+from geossl.maps.layers import span_of
+from geossl.maps.legend import Legend, make_legend
+from geossl.maps.predictors import CHIP_KINDS, MapHead, make_predictor
+from geossl.maps.sources import ChipMosaicSource, CubeSource, WindowSource, grow_to_cells
+from geossl.maps.stream import Predictor, make_layout
+from geossl.maps.windows import Layout
+from geossl.regions import Period, Region, load_region, parse_months, parse_period
+
+if TYPE_CHECKING:
+    from geossl.chips.chipset import ChipSet
+    from geossl.cube.connect import Product, Scene
+
+MAX_CELLS = 2_000_000_000
+
+
+@dataclass(frozen=True)
+class MapPlan:
+    """A map that could be made; ``--dry-run`` prints it.
+
+    Attributes:
+        out: the layer's folder.
+        task: name of the task.
+        region: name of the region, or of the chip set and block.
+        source: product or chip set.
+        days: days with pixels.
+        scenes: number of scenes (or chips).
+        shape: rows and columns of the map.
+        crs: its CRS.
+        resolution_m: side of a map cell, in units of the CRS.
+        windows: windows to predict.
+        reads: files that will be opened, at most.
+        inputs: all that the map depends on; its hash is the identity of the layer.
+    """
+
+    out: Path
+    task: str
+    region: str
+    source: str
+    days: tuple[date | None, ...]
+    scenes: int
+    shape: tuple[int, int]
+    crs: str
+    resolution_m: float
+    windows: int
+    reads: int
+    inputs: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Workpieces:
+    """A plan with the objects that carry it out."""
+
+    plan: MapPlan
+    pixels: WindowSource
+    predictor: Predictor
+    layout: Layout
+    legend: Legend
+    grid: GeoBox
+    """Grid of the map's cells."""
+    head_id: str
+    head_path: Path | None
+    span: tuple[date, date]
+
+
+def make_plan(
+    head: str | Path | MapHead,
+    *,
+    region: str | Region | None = None,
+    chips: str | Path | ChipSet | None = None,
+    block: str | None = None,
+    product: str | None = None,
+    period: str | Period | None = None,
+    months: str | Sequence[int] | None = None,
+    out: str | Path | None = None,
+) -> Workpieces:
+    """Check the input of :func:`geossl.maps.make.make_map` and say what will be done; see there."""
+    if (region is None) == (chips is None):
+        raise InputError(
+            "say where the map's pixels come from",
+            expected="either a region (--region, read from the cube) or ready chips (--chips with --block)",
+            found="both" if region is not None else "neither",
+        )
+    when = parse_period(period) if isinstance(period, str) else period
+    in_months = parse_months(months) if isinstance(months, str) else tuple(months) if months else None
+    asked, head_id, head_path = _open_head(head)
+    legend = make_legend(asked.task)
+    predictor = make_predictor(
+        asked, legend.channels, legend.kind, str(asked.task.temporal), getattr(asked, "chip_px", None)
+    )
+    pixels: WindowSource
+    if chips is not None:
+        pixels, name = _from_chips(chips, block, when, asked.bands, predictor)
+    else:
+        area = load_region(region) if isinstance(region, str) else region
+        assert area is not None
+        when, in_months = when or area.period, in_months or area.months
+        pixels, name = _from_cube(area, product, when, in_months, asked.bands, predictor), area.name
+    span = span_of(pixels.days, when)
+    layout = make_layout((pixels.geobox.height, pixels.geobox.width), predictor.sizes, predictor.cell_px)
+    grid = pixels.geobox.zoom_out(predictor.cell_px) if predictor.cell_px > 1 else pixels.geobox
+    inputs = {
+        "head": head_id,
+        "task": asked.task.name,
+        "legend": [[entry.value, entry.name, entry.colour] for entry in legend.classes] or legend.unit,
+        "source": pixels.origin,
+        "bands": list(pixels.bands),
+        "scenes": list(pixels.scene_ids),
+        "days": pixels.days,
+        "area": hash_json(pixels.footprint().wkt),
+        "period": str(when) if when else None,
+        "months": list(in_months) if in_months else None,
+        "crs": str(grid.crs),
+        "transform": list(grid.transform[:6]),
+        "shape": list(grid.shape),
+        "windows": {"size": [layout.rows.size, layout.columns.size], "cell_px": predictor.cell_px,
+                    "rows": len(layout.rows.starts), "columns": len(layout.columns.starts)},
+    }  # fmt: skip
+    usual = geossl_home() / "maps" / f"{asked.task.name}-{name}" / _period_folder(span, in_months)
+    folder = Path(out) if out else usual
+    plan = MapPlan(
+        out=folder.absolute(),
+        task=str(asked.task.name),
+        region=name,
+        source=pixels.origin,
+        days=pixels.days,
+        scenes=len(pixels.scene_ids),
+        shape=(int(grid.shape[0]), int(grid.shape[1])),
+        crs=str(grid.crs),
+        resolution_m=abs(float(grid.resolution.x)),
+        windows=layout.count,
+        reads=pixels.reads_per_window * layout.count,
+        inputs=inputs,
+    )
+    return Workpieces(plan, pixels, predictor, layout, legend, grid, head_id, head_path, span)
+
+
+def _period_folder(span: tuple[date, date], months: Sequence[int] | None) -> str:
+    days = "_".join(dict.fromkeys(day.isoformat() for day in span))
+    return days + (f"_months-{'-'.join(map(str, months))}" if months else "")
+
+
+def _open_head(head: str | Path | MapHead) -> tuple[MapHead, str, Path | None]:
+    """The head, its identity (hash of its files) and its folder."""
+    if not isinstance(head, str | Path):
+        return head, str(getattr(head, "id", type(head).__name__)), getattr(head, "path", None)
+    from geossl.tasks.heads import load_head
+
+    path = Path(head).absolute()
+    opened: MapHead = load_head(path)
+    files = sorted([path / MANIFEST, *path.rglob("*.safetensors")])
+    return opened, hash_json([[file.relative_to(path), hash_file(file)] for file in files]), path
+
+
+def check_bands(wanted: Sequence[str], there: Sequence[str], source: str) -> None:
+    """Raise ``InputError`` when the head needs bands that the source lacks."""
+    missing = [band for band in wanted if band not in there]
+    if missing:
+        raise InputError(
+            f"this head needs bands that {source} does not have",
+            where=source,
+            expected=f"bands {', '.join(wanted)}",
+            found=f"bands {', '.join(there)}; missing: {', '.join(missing)}",
+            remedy="choose a product with these bands, or train an encoder and a head on the bands of this one",
+        )
+
+
+def _from_chips(
+    chips: str | Path | ChipSet, block: str | None, when: Period | None, bands: Sequence[str], predictor: Predictor
+) -> tuple[ChipMosaicSource, str]:
+    """Ready chips of one block as a source, and its name."""
+    if isinstance(chips, str | Path):
+        from geossl.chips.open import open_chips
+
+        chips = open_chips(chips)
+    check_bands(bands, chips.bands, f"chip set {chips.name}")
+    blocks = chips.table["block"].astype(str)
+    sizes = blocks.value_counts()
+    if block is None or block not in sizes.index:
+        largest = ", ".join(f"{name} ({number})" for name, number in sizes.sort_index().sort_values(
+            ascending=False, kind="stable").head(5).items())  # fmt: skip
+        raise InputError(
+            "say which block to map" if block is None else f"unknown block '{block}'",
+            where=f"chip set {chips.name}",
+            expected=f"--block with one of {len(sizes)} blocks; those with most chips: {largest}",
+        )
+    chosen = (blocks == block).to_numpy()
+    if when is not None and chips.table["datetime"].notna().any():
+        dates = chips.table["datetime"].dt.date
+        chosen = chosen & np.array([stamp == stamp and when.contains(stamp) for stamp in dates], bool)
+        if not chosen.any():
+            raise InputError(
+                "no chip of this block lies in the period",
+                where=f"chip set {chips.name}, block {block}",
+                expected=str(when),
+                found=f"dates {min(dates.dropna())} to {max(dates.dropna())}",
+            )
+    rows = np.flatnonzero(chosen).tolist()
+    source = ChipMosaicSource(chips, rows, bands, predictor.cell_px, predictor.least_px)
+    return source, f"{chips.name}-{block}"
+
+
+def _from_cube(
+    region: Region,
+    product: str | None,
+    when: Period | None,
+    months: Sequence[int] | None,
+    bands: Sequence[str],
+    predictor: Predictor,
+) -> CubeSource:
+    """Scenes of the cube over a region as a source."""
+    from geossl.cube.connect import choose_product
+
+    cube, chosen = choose_product(region, product)
+    with cube:
+        check_bands(bands, chosen.bands, f"product {chosen.name}")
+        scenes = cube.find(chosen, region.geometry, when, months)
+        if not scenes:
+            raise _no_scenes(cube.find(chosen, region.geometry), chosen, region, when, months)
+    grid = map_grid(region, scenes)
+    grid = grow_to_cells(grid, predictor.cell_px, predictor.least_px)
+    if grid.shape[0] * grid.shape[1] > MAX_CELLS:
+        raise InputError(
+            "this map would be very large",
+            where=f"region {region.name}",
+            expected=f"at most {MAX_CELLS:,} pixels",
+            found=f"{grid.shape[0]} × {grid.shape[1]} pixels",
+            remedy="map the region in parts",
+        )
+    return CubeSource(chosen, scenes, bands, grid, region.geometry_in(str(grid.crs)))
+
+
+def _no_scenes(
+    others: Sequence[Scene], product: Product, region: Region, when: Period | None, months: Sequence[int] | None
+) -> InputError:
+    asked = f"{when or 'any time'}{f', months {sorted(months)}' if months else ''}"
+    days = sorted({scene.solar_day for scene in others})
+    return InputError(
+        "no scene lies over this region in this period",
+        where=f"product {product.name}, region {region.name}",
+        expected=f"scenes in {asked}",
+        found=f"{len(days)} dates from {days[0]} to {days[-1]}" if days else "no scene at any time",
+        remedy="choose another --period" if days else "index scenes of this region (geossl cube index)",
+    )
+
+
+def map_grid(region: Region, scenes: Sequence[Scene]) -> GeoBox:
+    """The grid of a map: the region's own CRS and resolution, else the pixel grid of the first scene."""
+    scene = min(scenes, key=lambda scene: (abs(scene.geobox.resolution.x), scene.solar_day, str(scene.id)))
+    if region.crs is None:
+        area = Geometry(region.geometry_in(str(scene.geobox.crs)), scene.geobox.crs)
+        return scene.geobox.enclosing(area)
+    resolution = region.resolution_m or abs(scene.geobox.resolution.x)
+    return GeoBox.from_geopolygon(Geometry(region.geometry_in(region.crs), region.crs), resolution)
+
+
+__all__ = ["CHIP_KINDS", "MapPlan", "Workpieces", "make_plan"]

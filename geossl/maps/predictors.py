@@ -1,0 +1,109 @@
+"""How heads are asked: those that predict each pixel, and those that predict a whole chip and are slid over the map."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+
+from geossl.errors import InputError
+from geossl.maps.stream import SIZE_MULTIPLE, Predictor, WindowSizes
+
+CHIP_KINDS = ("classification", "multilabel")
+CHIP_BATCH_PIXELS = 512 * 1024
+
+
+class MapHead(Protocol):
+    """What a map needs of :class:`geossl.tasks.heads.Head`."""
+
+    bands: tuple[str, ...]
+    task: Any
+
+    def predict(self, values: torch.Tensor, clear: torch.Tensor) -> torch.Tensor:
+        """(B, T, C, H, W) reflectance and (B, T, H, W) clear → (B, K, H, W)."""
+        ...
+
+
+class PixelPredictor:
+    """A head that predicts every pixel (segmentation, regression)."""
+
+    cell_px = 1
+    least_px = 1
+
+    def __init__(self, head: MapHead, channels: int, per_date: bool) -> None:
+        self.head, self.channels, self.per_date = head, channels, per_date
+        self.sizes = WindowSizes()
+
+    def predict(self, values: torch.Tensor, clear: torch.Tensor) -> torch.Tensor:
+        """Pad to the stride of the network (edge pixels repeated, not clear), predict, cut the padding off."""
+        height, width = values.shape[-2:]
+        down, right = -height % SIZE_MULTIPLE, -width % SIZE_MULTIPLE
+        if down or right:
+            flat = F.pad(values.flatten(0, 1), (0, right, 0, down), mode="replicate")
+            values = flat.unflatten(0, clear.shape[:2])
+            clear = F.pad(clear, (0, right, 0, down), value=False)
+        values = values.flatten(0, 1).contiguous(memory_format=torch.channels_last).unflatten(0, clear.shape[:2])
+        return self.head.predict(values, clear)[..., :height, :width]
+
+
+class ChipPredictor:
+    """A head that predicts whole chips, slid over the map in steps of a part of its chip.
+
+    Each output cell is the mean of the chips over it, weighted by the nearness of their centres and by their clear
+    share. Cells are finer than the chips the head has learnt from: they show where labels change, not pixels.
+    """
+
+    def __init__(self, head: MapHead, channels: int, per_date: bool, chip_px: int, steps: int = 4) -> None:
+        """``chip_px`` is the side of the head's chips; a cell is ``chip_px // steps`` pixels."""
+        self.head, self.channels, self.per_date = head, channels, per_date
+        self.cell_px = max(1, chip_px // steps)
+        self.chip_cells = max(1, chip_px // self.cell_px)
+        self.chip_px = self.chip_cells * self.cell_px
+        self.least_px = self.chip_px
+        side = 4 * self.chip_px
+        self.sizes = WindowSizes(side, self.chip_px - self.cell_px, self.cell_px)
+        centre = torch.sin(torch.pi * (torch.arange(self.chip_cells) + 0.5) / self.chip_cells) ** 2
+        self._weights = (centre[:, None] * centre[None, :])[None, None]
+
+    def predict(self, values: torch.Tensor, clear: torch.Tensor) -> torch.Tensor:
+        """Cut the windows into chips a cell apart, predict them, and spread each over its cells."""
+        batch = values.shape[0]
+        chips = values.unfold(3, self.chip_px, self.cell_px).unfold(4, self.chip_px, self.cell_px)
+        masks = clear.unfold(2, self.chip_px, self.cell_px).unfold(3, self.chip_px, self.cell_px)
+        rows, columns = masks.shape[2:4]
+        chips = chips.permute(0, 3, 4, 1, 2, 5, 6).flatten(0, 2)  # (B·rows·columns, T, C, chip, chip)
+        masks = masks.permute(0, 2, 3, 1, 4, 5).flatten(0, 2)
+        share = masks.float().mean((1, 2, 3))
+        predicted = torch.zeros(len(chips), self.channels)
+        clear_chips = torch.nonzero(share > 0).flatten()
+        for some in clear_chips.split(max(1, CHIP_BATCH_PIXELS // masks[0].numel())):
+            result = torch.as_tensor(self.head.predict(chips[some], masks[some])).float().cpu()
+            predicted[some] = result.flatten(2).mean(2) if result.ndim > 2 else result
+        grid = (predicted * share[:, None]).T.reshape(self.channels, batch, rows, columns).transpose(0, 1)
+        weight = share.reshape(batch, 1, rows, columns)
+        spread = F.conv_transpose2d(grid.flatten(0, 1)[:, None], self._weights).unflatten(0, (batch, self.channels))
+        total = F.conv_transpose2d(weight, self._weights)
+        return spread[:, :, 0] / total.clamp_min(1e-9)
+
+
+def make_predictor(head: MapHead, channels: int, kind: str, temporal: str, chip_px: int | None) -> Predictor:
+    """The way to ask ``head``.
+
+    Args:
+        head: the head.
+        channels: classes, or 1 for regression.
+        kind: kind of the task; classification and multilabel heads are slid over the map.
+        temporal: ``date``: each date alone; otherwise all dates at once.
+        chip_px: side of the chips the head has learnt from, pixels.
+    """
+    per_date = temporal == "date"
+    if kind not in CHIP_KINDS:
+        return PixelPredictor(head, channels, per_date)
+    if not chip_px:
+        raise InputError(
+            "this head does not say how large its chips are",
+            expected="the side of the chips it was trained on, in pixels",
+            remedy="train it again with this version of geossl",
+        )
+    return ChipPredictor(head, channels, per_date, chip_px)

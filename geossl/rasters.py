@@ -1,0 +1,161 @@
+"""Rasters written in windows with bounded memory, and cloud-optimised GeoTIFFs made from them.
+
+A working raster is a plain tiled GeoTIFF without compression whose blocks all exist from the start: writing a
+window then only overwrites bytes in place, so a process killed in the middle of a write leaves a valid file. A
+finished working raster becomes a COG (deflate, overviews) through rio-cogeo, never held in memory as a whole.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import escape
+
+import numpy as np
+import rasterio
+from affine import Affine
+from rasterio.windows import Window
+from rio_cogeo.cogeo import cog_translate
+
+GDAL_CACHE_MB = 64
+"""GDAL's block cache while rasters are written: its default is a share of the machine's memory."""
+BLOCK_PX = 512
+RGBA = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where the pixels of a raster lie: size in pixels, CRS as WKT (or ``EPSG:…``), pixel → CRS transform."""
+
+    height: int
+    width: int
+    crs: str
+    transform: Affine
+
+
+def raster_env() -> rasterio.Env:
+    """The GDAL settings under which geossl writes rasters."""
+    return rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_MB, GDAL_NUM_THREADS="1")
+
+
+def create_raster(
+    path: Path, grid: Grid, count: int, dtype: str, nodata: float | None, descriptions: Sequence[str] = ()
+) -> None:
+    """A working raster of ``count`` bands filled with ``nodata`` (0 where there is none), ready for windows."""
+    profile: dict[str, Any] = {
+        "driver": "GTiff",
+        "height": grid.height,
+        "width": grid.width,
+        "count": count,
+        "dtype": dtype,
+        "nodata": nodata,
+        "crs": rasterio.crs.CRS.from_user_input(grid.crs),
+        "transform": grid.transform,
+        "tiled": True,
+        "blockxsize": BLOCK_PX,
+        "blockysize": BLOCK_PX,
+        "interleave": "band",
+        "sparse_ok": False,
+        "bigtiff": "IF_SAFER",
+    }
+    with raster_env(), rasterio.open(path, "w", **profile) as target:
+        for band, description in enumerate(descriptions, 1):
+            target.set_band_description(band, description)
+    # GDAL fills the blocks while it closes the file, and then tells nobody that the disk is full.
+    if path.stat().st_size < grid.height * grid.width * count * np.dtype(dtype).itemsize:
+        path.unlink()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+
+@contextmanager
+def open_rasters(paths: Sequence[Path]) -> Iterator[list[rasterio.io.DatasetWriter]]:
+    """Working rasters opened for writing windows; on leaving, their bytes are on the disk (fsync)."""
+    with raster_env():
+        rasters = [rasterio.open(path, "r+") for path in paths]
+        try:
+            yield rasters
+        finally:
+            for raster in rasters:
+                raster.close()
+    for path in paths:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def write_block(raster: rasterio.io.DatasetWriter, values: np.ndarray, y: int, x: int) -> None:
+    """``values`` (band, y, x) at row ``y`` and column ``x`` of an open working raster."""
+    raster.write(values, window=Window(x, y, values.shape[2], values.shape[1]))
+
+
+def write_cog(
+    source: Path,
+    target: Path,
+    *,
+    overviews: str,
+    colours: Mapping[int, RGBA] | None = None,
+    categories: Mapping[int, str] | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> None:
+    """A finished working raster as a cloud-optimised GeoTIFF.
+
+    Args:
+        source: the working raster.
+        target: where the COG goes.
+        overviews: how overviews are made: ``mode`` or ``nearest`` for classes, ``average`` for quantities.
+        colours: a colour table for one band of uint8: value → red, green, blue, alpha.
+        categories: names of values; kept as tags of the band (``class_<value>``) and, where GDAL programs look for
+            them, as category names in ``<target>.aux.xml``.
+        tags: further facts for the file's metadata.
+    """
+    with rasterio.open(source) as raster:
+        floating = np.issubdtype(np.dtype(raster.dtypes[0]), np.floating)
+    profile = {
+        "driver": "GTiff",
+        "interleave": "pixel" if not floating else "band",
+        "tiled": True,
+        "blockxsize": BLOCK_PX,
+        "blockysize": BLOCK_PX,
+        "compress": "DEFLATE",
+        "predictor": 3 if floating else 1,
+        "bigtiff": "IF_SAFER",
+    }
+    facts = {**(tags or {}), **{f"class_{value}": name for value, name in (categories or {}).items()}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        cog_translate(
+            source,
+            target,
+            profile,
+            in_memory=False,
+            overview_resampling=overviews,
+            colormap=dict(colours) if colours else None,
+            additional_cog_metadata=facts,
+            config={"GDAL_CACHEMAX": GDAL_CACHE_MB, "GDAL_TIFF_OVR_BLOCKSIZE": BLOCK_PX},
+            quiet=True,
+        )
+    if categories:
+        _write_category_names(target, categories)
+
+
+def _write_category_names(raster: Path, categories: Mapping[int, str]) -> None:
+    """GDAL's sidecar with the name of every value from 0 on (values without a name get an empty one)."""
+    names = "".join(
+        f"      <Category>{escape(categories.get(value, ''))}</Category>\n" for value in range(max(categories) + 1)
+    )
+    raster.with_name(f"{raster.name}.aux.xml").write_text(
+        "<PAMDataset>\n"
+        '  <PAMRasterBand band="1">\n'
+        f"    <CategoryNames>\n{names}    </CategoryNames>\n"
+        "  </PAMRasterBand>\n"
+        "</PAMDataset>\n",
+        encoding="utf-8",
+    )

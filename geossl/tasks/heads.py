@@ -1,0 +1,207 @@
+"""Heads: an encoder and a linear read-out for one task, in one module and one directory.
+
+A head for pixels reads the encoder's maps at all strides and spectral planes with a 1 x 1 convolution; a head for
+chips reads pooled maps and band statistics. Everything that scales features is folded into the weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from geossl.artefacts import atomic_file, hash_file, read_manifest
+from geossl.encoders.build import build_encoder
+from geossl.encoders.saved import Encoder
+from geossl.errors import InputError
+from geossl.tasks.dense import pad_to, sample, upsample
+from geossl.tasks.linear import Linear
+from geossl.tasks.spec import TaskSpec
+from geossl.tasks.spectral import chip_statistics, fill, pixel_planes, plane_names
+
+KIND = "head"
+WEIGHTS = "head.safetensors"
+POOLED = (2, 3)
+"""Stages of the encoder whose pooled maps describe a chip (layers 3 and 4)."""
+
+
+class PixelNet(nn.Module):
+    """Logits (B, K, H, W) of reflectance (B, C, H, W): the encoder's maps and spectral planes, read linearly."""
+
+    def __init__(self, encoder: Encoder, outputs: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        planes = len(plane_names(encoder.bands, local=True))
+        self.readers = nn.ModuleList(nn.Conv2d(width, outputs, 1, bias=False) for width in encoder.channels)
+        self.planes = nn.Conv2d(planes, outputs, 1)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Numbers of features of each kind: every stride's maps, then the planes."""
+        return (*self.encoder.channels, self.planes.in_channels)
+
+    def maps(self, values: Tensor, clear: Tensor) -> list[Tensor]:
+        """The encoder's maps of images padded to its coarsest stride; pixels that are not clear hold the band mean."""
+        filled = pad_to(fill(values, clear, self.encoder.mean), max(self.encoder.strides))
+        return self.encoder.features(filled)
+
+    def spectral(self, values: Tensor, clear: Tensor) -> Tensor:
+        """Spectral planes (B, P, H, W)."""
+        encoder = self.encoder
+        return pixel_planes(values, clear, encoder.bands, encoder.mean, encoder.std, local=True)
+
+    def at(self, values: Tensor, clear: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        """Features (N, sum of widths) of one image's pixels: exactly what :meth:`forward` reads there."""
+        maps = sample(self.maps(values, clear), self.encoder.strides, rows, columns)
+        return torch.cat([maps, self.spectral(values, clear)[0, :, rows, columns].T], 1)
+
+    def forward(self, values: Tensor, clear: Tensor) -> Tensor:
+        """Logits or values of every pixel."""
+        height, width = values.shape[-2:]
+        total = self.planes(self.spectral(values, clear))
+        for one, reader, stride in zip(self.maps(values, clear), self.readers, self.encoder.strides, strict=True):
+            total = total + upsample(reader(one), stride)[..., :height, :width]
+        return total
+
+    def set_weights(self, linear: Linear) -> None:
+        """Put fitted weights (K, sum of widths) in."""
+        parts = torch.from_numpy(linear.weight).float().split(list(self.widths), dim=1)
+        with torch.no_grad():
+            for reader, part in zip([*self.readers, self.planes], parts, strict=True):
+                reader.weight.copy_(part[:, :, None, None])
+            self.planes.bias.copy_(torch.from_numpy(linear.bias).float())
+
+
+class ChipNet(nn.Module):
+    """Logits (B, K) of chips (B, C, H, W): pooled maps of the encoder and band statistics, read linearly."""
+
+    def __init__(self, encoder: Encoder, outputs: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.reader = nn.Linear(sum(self.widths), outputs)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Numbers of features of each kind: pooled maps, then statistics."""
+        return sum(self.encoder.channels[level] for level in POOLED), 4 * len(self.encoder.bands)
+
+    def features(self, values: Tensor, clear: Tensor) -> Tensor:
+        """Features (B, sum of widths)."""
+        encoder = self.encoder
+        maps = encoder.features(fill(values, clear, encoder.mean))
+        pooled = [maps[level].mean((2, 3)) for level in POOLED]
+        return torch.cat([*pooled, chip_statistics(values, clear, encoder.mean, encoder.std)], 1)
+
+    def forward(self, values: Tensor, clear: Tensor) -> Tensor:
+        """Logits of every chip."""
+        logits: Tensor = self.reader(self.features(values, clear))
+        return logits
+
+    def set_weights(self, linear: Linear) -> None:
+        """Put fitted weights (K, sum of widths) in."""
+        with torch.no_grad():
+            self.reader.weight.copy_(torch.from_numpy(linear.weight).float())
+            self.reader.bias.copy_(torch.from_numpy(linear.bias).float())
+
+
+class Head(nn.Module):
+    """A task's network as maps use it.
+
+    ``bands`` are common names in the order :meth:`predict` takes them; ``chip_px`` is the side of the chips it learnt
+    from; ``meta`` is its manifest.
+    """
+
+    def __init__(self, task: TaskSpec, net: PixelNet | ChipNet, chip_px: int, meta: dict[str, Any] | None = None) -> None:
+        super().__init__()
+        self.task, self.net, self.chip_px = task, net, chip_px
+        self.meta: dict[str, Any] = dict(meta or {})
+        self.bands: tuple[str, ...] = net.encoder.bands
+
+    def select(self, bands: Sequence[str]) -> list[int]:
+        """Where the head's bands lie in data with ``bands`` (see :meth:`geossl.encoders.saved.Encoder.select`)."""
+        return self.net.encoder.select(bands)
+
+    @torch.inference_mode()
+    def predict(self, values: Tensor, clear: Tensor) -> Tensor:
+        """Probabilities (B, K, H, W), or values (B, 1, H, W) for a regression.
+
+        Several dates are predicted one by one and averaged where they are clear (pixels clear on no date: over all
+        dates). A head for chips says the same at every pixel of the chip, its dates weighed by their clear share.
+
+        Args:
+            values: (B, T, C, H, W) reflectance in the order of :attr:`bands`; anything where not clear.
+            clear: (B, T, H, W) bool.
+        """
+        batch, dates, _, height, width = values.shape
+        flat, seen = values.flatten(0, 1), clear.flatten(0, 1)
+        found = self._activated(self.net(torch.nan_to_num(flat), seen))  # (B·T, K, …)
+        per_date = found.unflatten(0, (batch, dates))
+        if not self.task.per_pixel:
+            weight = clear.flatten(2).float().mean(-1)[..., None]  # (B, T, 1)
+            return _weighted(per_date, weight)[:, :, None, None].expand(-1, -1, height, width)
+        return per_date[:, 0] if dates == 1 else _weighted(per_date, clear[:, :, None].float())
+
+    def _activated(self, logits: Tensor) -> Tensor:
+        if self.task.kind == "multilabel":
+            return logits.sigmoid()
+        return logits if self.task.kind == "regression" else logits.softmax(1)
+
+
+def _weighted(values: Tensor, weight: Tensor) -> Tensor:
+    """Mean over dimension 1; equal weights where all are 0."""
+    total = weight.sum(1, keepdim=True)
+    weight = torch.where(total > 0, weight / total.clamp_min(1e-9), torch.full_like(weight, 1 / weight.shape[1]))
+    return (values * weight).sum(1)
+
+
+def make_net(task: TaskSpec, encoder: Encoder) -> PixelNet | ChipNet:
+    """The network of a task around an encoder, its read-out not fitted yet."""
+    return PixelNet(encoder, task.outputs) if task.per_pixel else ChipNet(encoder, task.outputs)
+
+
+def save_weights(head: Head, folder: Path) -> dict[str, Any]:
+    """Write ``head.safetensors`` and give the facts :func:`load_head` needs, for the manifest."""
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in head.net.state_dict().items()}
+    with atomic_file(folder / WEIGHTS) as temporary:
+        save_file(state, str(temporary))
+    encoder = head.net.encoder
+    return {
+        "task": head.task.model_dump(mode="json"),
+        "bands": list(head.bands),
+        "chip_px": head.chip_px,
+        "architecture": encoder.backbone.name,
+        "stem": encoder.backbone.stem,
+        "normalisation": {"mean": encoder.mean.tolist(), "std": encoder.std.tolist()},
+        "weights": {"file": WEIGHTS, "hash": hash_file(folder / WEIGHTS)},
+    }
+
+
+def load_head(path: str | Path) -> Head:
+    """The head of a directory that ``geossl finetune`` wrote, in evaluation mode, on the CPU.
+
+    Raises:
+        InputError: no such directory, another kind of artefact, damaged weights.
+    """
+    folder = Path(path)
+    manifest = read_manifest(folder, KIND)
+    weights = folder / WEIGHTS
+    remedy = "copy the whole head directory again, or run the same geossl finetune again"
+    if not weights.is_file():
+        raise InputError("the head's weights are missing", where=weights, remedy=remedy)
+    if hash_file(weights) != manifest["weights"]["hash"]:
+        raise InputError("the head's weights are damaged: not the bytes written", where=weights, remedy=remedy)
+    task = TaskSpec.model_validate(manifest["task"])
+    backbone = build_encoder(manifest["architecture"], manifest["bands"], stem=manifest["stem"])
+    normalisation = manifest["normalisation"]
+    encoder = Encoder(backbone, normalisation["mean"], normalisation["std"], manifest.get("encoder"))
+    net = make_net(task, encoder)
+    try:
+        net.load_state_dict(load_file(weights))
+    except (RuntimeError, SafetensorError) as error:
+        raise InputError("the weights do not fit the manifest", where=folder, found=error, remedy=remedy) from None
+    return Head(task, net, manifest["chip_px"], manifest).eval()

@@ -1,0 +1,168 @@
+"""What a task is: its kind, classes or unit, how its labels are read, what it is compared with (``configs/tasks``)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from geossl import config
+from geossl.config import Settings
+from geossl.errors import InputError
+
+Kind = Literal["segmentation", "classification", "multilabel", "regression"]
+Baseline = Literal["vci", "ndmi_anomaly", "ndwi", "mndwi"]
+
+
+class TaskClass(Settings):
+    """One class; its place in the task's list is its index in masks, heads and maps."""
+
+    name: str
+    colour: str | None = Field(default=None, pattern=r"^#[0-9a-fA-F]{6}$")
+    aliases: tuple[str, ...] = ()
+    """Other spellings in label files."""
+
+
+class RasterRule(Settings):
+    """How a raster of values becomes sparse labels."""
+
+    thresholds: tuple[float, ...] = ()
+    """Ascending limits between the classes: class k has ``thresholds[k-1] <= value < thresholds[k]``."""
+    values: dict[float, str] | None = None
+    """Instead of thresholds: pixel value and class name."""
+    nodata: tuple[float, ...] = ()
+    samples: int = Field(default=300, gt=0)
+    """Pixels drawn a class (in all for a quantity): the few labels that stand for a field campaign."""
+
+
+class TaskSpec(Settings):
+    """Schema of ``configs/tasks/*.yaml``."""
+
+    name: str
+    title: str
+    kind: Kind
+    """``segmentation``: a class a pixel. ``classification``: a class a chip. ``multilabel``: any of several labels a
+    chip. ``regression``: a number a pixel."""
+    classes: tuple[TaskClass, ...] = ()
+    ordinal: bool = False
+    """The classes are steps of one quantity, in the order given (none, moderate, severe)."""
+    unit: str | None = None
+    temporal: Literal["date", "composite", "series"] = "date"
+    from_chips: bool = False
+    """Kind and classes are those of the labels of the ready chips given with ``--chips``."""
+    label_field: str = "class"
+    date_field: str | None = "date"
+    confidence_field: str | None = "confidence"
+    min_confidence: float = Field(default=0.0, ge=0, le=1)
+    """Labels below it are left out."""
+    time_tolerance_days: float = Field(default=5, ge=0)
+    """How many days a chip may lie from a dated label."""
+    dates_per_label: int = Field(default=3, gt=0)
+    """Clear dates of a tile that are used at most for each label date (for labels without a date: in all)."""
+    raster: RasterRule | None = None
+    baselines: tuple[Baseline, ...] = ()
+    season_days: int = Field(default=20, gt=0)
+    """For anomalies: how far the day of year of a reference scene may lie from that of the scene."""
+    balanced: bool = True
+    """Whether the head weighs every class alike; without it, frequent classes weigh more."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> TaskSpec:
+        names = [one.name for one in self.classes]
+        if len(set(names)) != len(names):
+            raise ValueError("a class is named twice")
+        if self.kind == "regression" and names:
+            raise ValueError("a regression has a unit and no classes")
+        if self.kind != "regression" and not self.from_chips and len(names) < 2:
+            raise ValueError(f"a {self.kind} needs at least two classes")
+        if self.ordinal and self.kind != "segmentation":
+            raise ValueError("only the classes of a segmentation can be ordinal")
+        if self.raster and self.raster.values is None and self.raster.thresholds:
+            if list(self.raster.thresholds) != sorted(self.raster.thresholds):
+                raise ValueError("raster.thresholds must ascend")
+            if len(self.raster.thresholds) != len(names) - 1:
+                raise ValueError(f"{len(names)} classes need {len(names) - 1} raster.thresholds")
+        if self.raster and self.raster.values is not None and set(self.raster.values.values()) - set(names):
+            raise ValueError("raster.values names classes that the task does not have")
+        return self
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes in the order of their indices; empty for a quantity."""
+        return tuple(one.name for one in self.classes)
+
+    @property
+    def aliases(self) -> dict[str, str]:
+        """Other spellings and the class each stands for."""
+        return {other: one.name for one in self.classes for other in one.aliases}
+
+    @property
+    def per_pixel(self) -> bool:
+        """Whether the head predicts every pixel; else it predicts whole chips."""
+        return self.kind in ("segmentation", "regression")
+
+    @property
+    def outputs(self) -> int:
+        """Channels of the head: one a class, or one value."""
+        return len(self.classes) or 1
+
+    @property
+    def headline(self) -> str:
+        """The figure by which heads are chosen and compared."""
+        return {"multilabel": "macro_ap", "regression": "rmse"}.get(self.kind, "macro_f1")
+
+
+def task_names() -> list[str]:
+    """Names of the shipped tasks."""
+    return config.config_names("tasks")
+
+
+def load_task(task: str | Path | TaskSpec) -> TaskSpec:
+    """A shipped task by name, a user's own by the path of its YAML, or the spec itself."""
+    return task if isinstance(task, TaskSpec) else config.load(TaskSpec, "tasks", task)
+
+
+def fit_to_chips(spec: TaskSpec, label_kind: str, label_names: tuple[str, ...], where: object) -> TaskSpec:
+    """The task as the labels of ready chips make it.
+
+    A task with ``from_chips`` takes their kind and names; any other must agree with them: mask classes by name (or
+    alias), whatever their order in the chips.
+
+    Raises:
+        InputError: the chips' labels are of another kind, or name classes that the task does not know.
+    """
+    kind: Kind = {"class": "classification", "multilabel": "multilabel", "mask": "segmentation"}[label_kind]  # type: ignore[assignment]
+    if spec.from_chips:
+        values = {**spec.model_dump(), "kind": kind, "classes": [{"name": name} for name in label_names]}
+        return TaskSpec.model_validate({**values, "from_chips": False})
+    if kind != spec.kind:
+        raise InputError(
+            f"task {spec.name} needs labels of another kind",
+            where=where,
+            expected=f"labels for {spec.kind}",
+            found=f"labels for {kind} ({', '.join(label_names)})",
+            remedy="choose a task of that kind (land-cover takes the labels of the chips as they are)",
+        )
+    class_order(spec, label_names, where)
+    return spec
+
+
+def class_order(spec: TaskSpec, label_names: tuple[str, ...], where: object) -> list[int]:
+    """For each of the chips' labels the index of the task's class.
+
+    Raises:
+        InputError: a label is no class of the task.
+    """
+    known = {name.casefold(): number for number, name in enumerate(spec.class_names)}
+    known |= {other.casefold(): spec.class_names.index(name) for other, name in spec.aliases.items()}
+    foreign = [name for name in label_names if name.casefold() not in known]
+    if foreign:
+        raise InputError(
+            f"the chips' labels name classes that task {spec.name} does not know",
+            where=where,
+            expected=", ".join(spec.class_names),
+            found=", ".join(foreign),
+            remedy="correct 'classes' in the chip set's description, or name aliases in the task's YAML",
+        )
+    return [known[name.casefold()] for name in label_names]

@@ -1,0 +1,199 @@
+"""From a chip set to batches of views: which chips train, their statistics, and the batch of any given step.
+
+A batch depends on (seed, step) and the chips alone, so a run that is continued at any step sees what an undisturbed
+one would have seen. No loader workers: the chips lie on the training device and the views are made there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.utils.data import IterableDataset
+
+from geossl.chips.chipset import ChipSet
+from geossl.chips.sampler import ResidentSampler
+from geossl.chips.splits import split_blocks
+from geossl.errors import InputError
+from geossl.regions import Period
+from geossl.training.optim import Schedule
+from geossl.views.fused import make_views
+from geossl.views.recipe import Recipe
+
+MIN_CLEAR = 0.5
+"""Chips with a smaller share of clear pixels are not trained on: hardly a view of them would be valid."""
+STATISTICS_CHIPS = 2000
+_LOAD_AT_ONCE = 256
+
+
+@dataclass(frozen=True)
+class Split:
+    """Rows of the chip table by purpose, and which blocks they came from."""
+
+    train: np.ndarray
+    val: np.ndarray
+    blocks: dict[str, list[str]]
+    cloudy: int
+    """Chips of training blocks left out because less than :data:`MIN_CLEAR` of them is clear."""
+
+
+def split_chips(
+    chips: ChipSet,
+    seed: int,
+    all_blocks: bool,
+    period: Period | None = None,
+    months: tuple[int, ...] | None = None,
+) -> Split:
+    """Training and validation rows by block; with ``all_blocks`` every block trains and nothing is held out.
+
+    A store may hold more dates than are asked for: only chips of ``period`` and ``months`` are taken. The split of a
+    block does not depend on them.
+
+    Raises:
+        InputError: no clear chip is left for training.
+    """
+    table = chips.table
+    if not len(table):
+        raise InputError("there are no chips", where=chips.path, remedy="build tiles, or check period and months")
+    block = table["block"].astype(str).to_numpy()
+    names = dict.fromkeys(block, "train") if all_blocks else split_blocks(block, seed)
+    side = np.array([names[name] for name in block])
+    asked = in_time(table["datetime"], period, months)
+    clear = asked & (table["clear"].to_numpy(dtype=float) >= MIN_CLEAR)
+    train, val = np.flatnonzero((side == "train") & clear), np.flatnonzero((side == "val") & clear)
+    if not len(train):
+        raise InputError(
+            "no chip to train on",
+            where=chips.path,
+            expected=f"chips of training blocks with at least {MIN_CLEAR:.0%} clear pixels",
+            found=f"{len(table)} chips, {int(asked.sum())} in the period, {int(clear.sum())} of them clear enough",
+            remedy="take more dates, a longer period or one with fewer clouds, or --all-blocks",
+        )
+    blocks = {kind: sorted(n for n, k in names.items() if k == kind) for kind in ("train", "val", "test")}
+    return Split(train, val, blocks, int(((side == "train") & asked & ~clear).sum()))
+
+
+def in_time(stamps: pd.Series, period: Period | None, months: tuple[int, ...] | None) -> np.ndarray:
+    """(n,) bool: whether each UTC time lies in the period and months; unknown times only where neither is asked."""
+    inside = np.ones(len(stamps), dtype=bool)
+    if period is not None:
+        days = stamps.dt.date
+        inside &= np.array([day == day and period.contains(day) for day in days], dtype=bool)
+    if months is not None:
+        inside &= stamps.dt.month.isin(months).to_numpy()
+    return inside
+
+
+def band_statistics(chips: ChipSet, rows: np.ndarray, seed: int) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each band in reflectance, over clear pixels of at most 2000 chips of ``rows``."""
+    if len(rows) > STATISTICS_CHIPS:
+        chosen = np.random.default_rng(step_seed(seed, -1)).choice(rows, STATISTICS_CHIPS, replace=False)
+        rows = np.sort(chosen)
+    count = 0
+    total = np.zeros(len(chips.bands))
+    squares = np.zeros(len(chips.bands))
+    for start in range(0, len(rows), _LOAD_AT_ONCE):
+        stored, flags = chips.load(rows[start : start + _LOAD_AT_ONCE])
+        values = np.moveaxis(chips.encoding.decode(stored), 1, -1)[flags == 0].astype(np.float64)  # (pixels, band)
+        values = values[np.isfinite(values).all(axis=1)]
+        count += len(values)
+        total += values.sum(axis=0)
+        squares += (values**2).sum(axis=0)
+    if count == 0:
+        raise InputError("no clear pixel in the training chips", where=chips.path, remedy="check the mask and nodata")
+    mean = total / count
+    std = np.sqrt(np.maximum(squares / count - mean**2, 0))
+    flat = [band for band, spread in zip(chips.bands, std, strict=True) if spread < 1e-8]
+    if flat:
+        raise InputError(
+            f"band {', '.join(flat)} does not vary over the training chips",
+            where=chips.path,
+            remedy="leave the band out when the tiles are built",
+        )
+    return mean.tolist(), std.tolist()
+
+
+def fill_bands(values: np.ndarray) -> np.ndarray:
+    """NaN in (n, band, y, x) replaced by the mean of that chip's band, or of the band over all where it has none."""
+    missing = np.isnan(values)
+    if not missing.any():
+        return values
+    count = (~missing).sum(axis=(2, 3))
+    total = np.where(missing, 0.0, values).sum(axis=(2, 3), dtype=np.float64)
+    overall = total.sum(axis=0) / np.maximum(count.sum(axis=0), 1)  # (band,)
+    mean = np.where(count > 0, total / np.maximum(count, 1), overall).astype(np.float32)  # (n, band)
+    return np.where(missing, mean[:, :, None, None], values)
+
+
+def step_seed(seed: int, step: int) -> int:
+    """A 63-bit seed for one step of one run; neighbouring steps share nothing."""
+    return int.from_bytes(hashlib.sha256(f"{seed}:{step}".encode()).digest()[:8], "big") >> 1
+
+
+class Batches:
+    """The views of any step: chips from the resident sampler, decoded, paired, augmented, normalised."""
+
+    def __init__(
+        self,
+        sampler: ResidentSampler,
+        recipe: Recipe,
+        mean: Tensor,
+        std: Tensor,
+        batch_size: int,
+        n_views: int,
+        seed: int,
+        pair_days: int | None,
+    ) -> None:
+        self.sampler, self.recipe, self.batch_size, self.seed = sampler, recipe, batch_size, seed
+        self.n_views, self.pair_days = n_views, pair_days
+        self._scale = (1 / std).to(sampler.device)[:, None, None]
+        self._shift = (-mean / std).to(sampler.device)[:, None, None]
+        self._epoch: tuple[int, Tensor] | None = None
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole batches in one pass over the chips; the remainder sits out, another one each epoch."""
+        return len(self.sampler) // self.batch_size
+
+    def rows(self, step: int) -> Tensor:
+        """Table rows of the batch of ``step`` (n,), each at most once."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        if self._epoch is None or self._epoch[0] != epoch:
+            self._epoch = (epoch, self.sampler.epoch_rows(epoch))
+        return self._epoch[1][place * self.batch_size : (place + 1) * self.batch_size]
+
+    def views(self, step: int) -> list[Tensor]:
+        """Normalised views of ``step``: ``n_views`` tensors (n, band, size, size) float32, channels_last."""
+        generator = torch.Generator(self.sampler.device).manual_seed(step_seed(self.seed, step))
+        rows = self.rows(step)
+        if self.pair_days is None:
+            views = self._augmented(rows, generator, self.n_views)
+        else:
+            views = self._augmented(rows, generator, 1)
+            for _ in range(1, self.n_views):
+                partner = self.sampler.pair(rows, generator, self.pair_days)
+                views += self._augmented(partner, generator, 1)
+        return [torch.addcmul(self._shift, view, self._scale, out=view) for view in views]
+
+    def _augmented(self, rows: Tensor, generator: torch.Generator, n_views: int) -> list[Tensor]:
+        stored, clear, _ = self.sampler.take(rows)
+        values = self.sampler.decode(stored).permute(0, 3, 1, 2)  # (n, band, y, x), bands last in memory
+        return make_views(values, clear, self.recipe, generator, n_views)
+
+
+class StepNumbers(IterableDataset):
+    """What the loader hands to Lightning: numbers of steps from ``first`` until the schedule's total is reached."""
+
+    def __init__(self, first: int, schedule: Schedule) -> None:
+        self.first, self.schedule = first, schedule
+
+    def __iter__(self) -> Iterator[int]:
+        step = self.first
+        while self.schedule.total is None or step < self.schedule.total:
+            yield step
+            step += 1
