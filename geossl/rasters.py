@@ -2,14 +2,13 @@
 
 A working raster is a plain tiled GeoTIFF without compression whose blocks all exist from the start: writing a
 window then only overwrites bytes in place, so a process killed in the middle of a write leaves a valid file. A
-finished working raster becomes a COG (deflate, overviews) through rio-cogeo, never held in memory as a whole.
+finished working raster becomes a COG (deflate, overviews), never held in memory as a whole.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,9 +18,10 @@ from xml.sax.saxutils import escape
 
 import numpy as np
 import rasterio
+import rasterio.shutil
 from affine import Affine
+from rasterio.enums import Resampling
 from rasterio.windows import Window
-from rio_cogeo.cogeo import cog_translate
 
 GDAL_CACHE_MB = 64
 """GDAL's block cache while rasters are written: its default is a share of the machine's memory."""
@@ -45,9 +45,31 @@ def raster_env() -> rasterio.Env:
 
 
 def create_raster(
-    path: Path, grid: Grid, count: int, dtype: str, nodata: float | None, descriptions: Sequence[str] = ()
+    path: Path,
+    grid: Grid,
+    count: int,
+    dtype: str,
+    nodata: float | None,
+    *,
+    descriptions: Sequence[str] = (),
+    colours: Mapping[int, RGBA] | None = None,
+    tags: Mapping[str, str] | None = None,
 ) -> None:
-    """A working raster of ``count`` bands filled with ``nodata`` (0 where there is none), ready for windows."""
+    """A working raster filled with ``nodata`` (0 where there is none), ready for windows.
+
+    Args:
+        path: where.
+        grid: size and place.
+        count: bands.
+        dtype: of the pixels.
+        nodata: the value of a pixel without one.
+        descriptions: names of the bands.
+        colours: a colour table for one band of uint8: value → red, green, blue, alpha.
+        tags: further facts for the file's metadata.
+
+    Raises:
+        OSError: no space left (errno ENOSPC).
+    """
     profile: dict[str, Any] = {
         "driver": "GTiff",
         "height": grid.height,
@@ -67,6 +89,9 @@ def create_raster(
     with raster_env(), rasterio.open(path, "w", **profile) as target:
         for band, description in enumerate(descriptions, 1):
             target.set_band_description(band, description)
+        if colours:
+            target.write_colormap(1, dict(colours))
+        target.update_tags(**(tags or {}))
     # GDAL fills the blocks while it closes the file, and then tells nobody that the disk is full.
     if path.stat().st_size < grid.height * grid.width * count * np.dtype(dtype).itemsize:
         path.unlink()
@@ -101,49 +126,52 @@ def write_cog(
     target: Path,
     *,
     overviews: str,
-    colours: Mapping[int, RGBA] | None = None,
     categories: Mapping[int, str] | None = None,
-    tags: Mapping[str, str] | None = None,
 ) -> None:
-    """A finished working raster as a cloud-optimised GeoTIFF.
+    """A finished working raster as a cloud-optimised GeoTIFF; tags, descriptions and colours come along.
+
+    Overviews are made beside the working raster, which is not changed, and both are copied block by block: the steps
+    of rio-cogeo without its intermediate copy.
 
     Args:
         source: the working raster.
         target: where the COG goes.
         overviews: how overviews are made: ``mode`` or ``nearest`` for classes, ``average`` for quantities.
-        colours: a colour table for one band of uint8: value → red, green, blue, alpha.
-        categories: names of values; kept as tags of the band (``class_<value>``) and, where GDAL programs look for
-            them, as category names in ``<target>.aux.xml``.
-        tags: further facts for the file's metadata.
+        categories: names of values, written as category names to ``<target>.aux.xml``, where GDAL programs look.
     """
-    with rasterio.open(source) as raster:
-        floating = np.issubdtype(np.dtype(raster.dtypes[0]), np.floating)
-    profile = {
-        "driver": "GTiff",
-        "interleave": "pixel" if not floating else "band",
-        "tiled": True,
-        "blockxsize": BLOCK_PX,
-        "blockysize": BLOCK_PX,
-        "compress": "DEFLATE",
-        "predictor": 3 if floating else 1,
-        "bigtiff": "IF_SAFER",
-    }
-    facts = {**(tags or {}), **{f"class_{value}": name for value, name in (categories or {}).items()}}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        cog_translate(
+    Path(f"{source}.ovr").unlink(missing_ok=True)
+    with raster_env(), rasterio.Env(TIFF_USE_OVR=True, GDAL_TIFF_OVR_BLOCKSIZE=BLOCK_PX):
+        with rasterio.open(source, "r+") as raster:
+            floating = np.issubdtype(np.dtype(raster.dtypes[0]), np.floating)
+            levels = overview_levels(raster.height, raster.width)
+            if levels:
+                raster.build_overviews(levels, Resampling[overviews])
+        rasterio.shutil.copy(
             source,
             target,
-            profile,
-            in_memory=False,
-            overview_resampling=overviews,
-            colormap=dict(colours) if colours else None,
-            additional_cog_metadata=facts,
-            config={"GDAL_CACHEMAX": GDAL_CACHE_MB, "GDAL_TIFF_OVR_BLOCKSIZE": BLOCK_PX},
-            quiet=True,
+            driver="GTiff",
+            copy_src_overviews=True,
+            tiled=True,
+            blockxsize=BLOCK_PX,
+            blockysize=BLOCK_PX,
+            interleave="band",
+            compress="DEFLATE",
+            zlevel=1,  # 6 takes 4 to 13 times the time for 10 to 30 % fewer bytes
+            predictor=3 if floating else 1,
+            bigtiff="IF_SAFER",
         )
+    Path(f"{source}.ovr").unlink(missing_ok=True)
     if categories:
         _write_category_names(target, categories)
+
+
+def overview_levels(height: int, width: int) -> list[int]:
+    """Factors of the overviews: each half of the one before, until one block holds the raster."""
+    levels, factor = [], 2
+    while max(height, width) > BLOCK_PX * factor // 2:
+        levels.append(factor)
+        factor *= 2
+    return levels
 
 
 def _write_category_names(raster: Path, categories: Mapping[int, str]) -> None:

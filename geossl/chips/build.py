@@ -10,21 +10,21 @@ from typing import TYPE_CHECKING, Any
 
 import geopandas as gpd
 import numpy as np
-from odc.geo import CRS
+import pandas as pd
 
-from geossl import artefacts, config
-from geossl.chips.grid import Grid, region_grid
-from geossl.chips.plan import Candidates, Panel, draw, find_candidates, panel_side, panels
-from geossl.chips.reading import Chip, Reads, bytes_per_pixel, read_chips
-from geossl.chips.store import SHARD, STORED, ChipStore, empty_rows, read_parts
-from geossl.chips.writer import LOCK, StoreWriter, check_same, prepare_store, write_store_manifest
-from geossl.errors import InputError, WorkError, unknown_name
+from geossl import artefacts
+from geossl.chips.grid import to_degrees
+from geossl.chips.intent import BuildPlan, make_plan
+from geossl.chips.reading import Chip, Reads, read_chips
+from geossl.chips.store import SHARD, STORED, ChipStore, empty_rows, part_files, part_hashes
+from geossl.chips.writer import LOCK, StoreWriter, prepare_store, write_store_manifest
+from geossl.errors import InputError, WorkError
 from geossl.products import Flag
 from geossl.progress import say, track, warn
-from geossl.regions import Period, Region, load_region, parse_months, parse_period
+from geossl.regions import Period, Region, load_region
 
 if TYPE_CHECKING:
-    from geossl.cube.connect import Product
+    pass
 
 MIN_CLEAR = 0.1
 """Chips with a smaller share of clear pixels are recorded, not stored."""
@@ -69,31 +69,6 @@ class TilesResult:
     dry_run: bool = False
 
 
-@dataclass(frozen=True)
-class _Plan:
-    region: Region
-    product: Product
-    grid: Grid
-    bands: tuple[str, ...]
-    path: Path
-    candidates: Candidates
-    chosen: np.ndarray
-    todo: tuple[int, ...]
-    ids: np.ndarray
-    known: dict[str, float]
-    """Chips of the plan that have a row: share of failed pixels."""
-    work: tuple[Panel, ...]
-
-    def facts(self) -> dict[str, Any]:
-        return {
-            "region": self.region.name,
-            "product": self.product.name,
-            "bands": list(self.bands),
-            "encoding": self.product.encoding.as_dict(),
-            "grid": self.grid.as_dict(),
-        }
-
-
 def build_tiles(
     region: str | Region,
     *,
@@ -123,15 +98,15 @@ def build_tiles(
         raise InputError("nothing to draw", where="--max-chips", expected="at least 1", found=max_chips)
     if tile_px is not None or block_tiles is not None:
         area = area.with_grid(tile_px=tile_px, block_tiles=block_tiles)
-    plan = _plan(area, product, period, months, bands, max_chips, out, (tile_px, block_tiles))
+    plan = make_plan(area, product, period, months, bands, max_chips, out, (tile_px, block_tiles))
     if dry_run:
         return _result(plan, len(plan.todo), dry_run=True)
     if not plan.todo:
         return _result(plan, 0, seconds=time.monotonic() - started, **_tidy(plan))
     plan.path.mkdir(parents=True, exist_ok=True)
     with artefacts.lock(plan.path / LOCK, "another process builds this chip store"):
-        # Another build may have finished since the plan was made: what counts is the store under the lock.
-        plan = _plan(area, product, period, months, bands, max_chips, out, (tile_px, block_tiles))
+        if part_files(plan.path) != list(plan.parts):  # another build has finished since the plan was made
+            plan = make_plan(area, product, period, months, bands, max_chips, out, (tile_px, block_tiles))
         prepare_store(
             plan.path,
             region=plan.region.name,
@@ -143,104 +118,15 @@ def build_tiles(
         return _build(plan, started)
 
 
-def default_store(region: Region, product: str) -> Path:
-    """Where the chips of a region and product lie when no ``--out`` is given."""
-    return config.geossl_home() / "chips" / region.name / product
-
-
-def _plan(
-    region: Region,
-    product: str | None,
-    period: str | Period | None,
-    months: str | Sequence[int] | None,
-    bands: Sequence[str] | None,
-    max_chips: int,
-    out: str | Path | None,
-    asked_grid: tuple[int | None, int | None],
-) -> _Plan:
-    from geossl.cube.connect import choose_product
-
-    span = parse_period(period) if isinstance(period, str) else period or region.period
-    which = parse_months(months) if isinstance(months, str) else tuple(months) if months else region.months
-    cube, chosen_product = choose_product(region, product)
-    with cube:
-        path = Path(out) if out else default_store(region, chosen_product.name)
-        store = ChipStore(path) if artefacts.is_complete(path) else None
-        scenes = cube.find(chosen_product, region.geometry, span, which)
-        if not scenes:
-            raise InputError(
-                f"no scenes of {chosen_product.name} over this region at this time",
-                where=f"region {region.name}",
-                found=f"period {span or 'any'}, months {which or 'any'}",
-                remedy="choose another --period or --months ('geossl cube status' lists what there is)",
-            )
-        # Without a CRS the corner of the grid comes from all scenes, so that it does not depend on the period.
-        native = region.crs is None and store is None
-        grid = (
-            store.grid
-            if store
-            else region_grid(region, cube.find(chosen_product, region.geometry) if native else scenes)
-        )
-    if store:
-        _check_grid(store, region, asked_grid)
-    names = _bands(chosen_product, bands, store)
-    candidates = find_candidates(region, grid, scenes)
-    if not len(candidates):
-        raise InputError("no tile of this region lies in a scene", where=f"region {region.name}")
-    ids = candidates.chip_ids()
-    rows = read_parts(path) if store else empty_rows()
-    known = {chip: float(share) for chip, share in zip(rows["chip"], rows["failed"], strict=True)}
-    complete = np.fromiter((chip in known for chip in ids), dtype=bool, count=len(ids))
-    chosen = draw(candidates, grid, max_chips, complete)
-    todo = tuple(int(number) for number in chosen if known.get(ids[number], 1.0) > 0)
-    side = panel_side(bytes_per_pixel(names, chosen_product.encoding))
-    wanted = set(todo)
-    work = tuple(p for p in panels(candidates, grid, chosen, side) if wanted.intersection(p.chips)) if wanted else ()
-    plan = _Plan(region, chosen_product, grid, names, path, candidates, chosen, todo, ids, known, work)
-    if store:
-        check_same(path, plan.facts())
-    return plan
-
-
-def _check_grid(store: ChipStore, region: Region, asked: tuple[int | None, int | None]) -> None:
-    """A store keeps the grid of its first build; asking for another one is an error."""
-    there = store.grid
-    pairs = [("--tile-px", asked[0], there.tile_px), ("--block-tiles", asked[1], there.block_tiles)]
-    for name, wanted, found in pairs:
-        if wanted is not None and wanted != found:
-            raise InputError(
-                "this chip store was built on another grid",
-                where=store.path,
-                expected=f"{name} {found}",
-                found=f"{name} {wanted}",
-                remedy=f"leave {name} out, or choose another --out",
-            )
-    if region.crs is not None and CRS(region.crs) != CRS(there.crs):
-        raise InputError(
-            "this chip store was built in another CRS",
-            where=store.path,
-            expected=there.crs,
-            found=region.crs,
-            remedy="choose another --out",
-        )
-
-
-def _bands(product: Product, bands: Sequence[str] | None, store: ChipStore | None) -> tuple[str, ...]:
-    names = tuple(bands) if bands else store.bands if store else product.bands
-    for name in names:
-        if name not in product.bands:
-            raise unknown_name("band", name, product.bands, where=f"product {product.name}")
-    if len(set(names)) != len(names):
-        raise InputError("a band is named twice", where="--bands", found=", ".join(names))
-    return names
-
-
-def _tidy(plan: _Plan) -> dict[str, Any]:
+def _tidy(plan: BuildPlan) -> dict[str, Any]:
     """Nothing to read: bring the store's manifest up to date where a killed build left it behind."""
+    store = ChipStore(plan.path)
+    if store.manifest["parts"] == part_hashes(plan.path):
+        return {"chips": len(store.table)}
     with artefacts.lock(plan.path / LOCK, "another process builds this chip store"):
         StoreWriter(plan.path)
-        write_store_manifest(plan.path, plan.facts() | {"region": ChipStore(plan.path).region})
-    return {"chips": len(ChipStore(plan.path).table)}
+        write_store_manifest(plan.path, plan.facts() | {"region": store.region})
+    return {"chips": len(store.table)}
 
 
 @dataclass
@@ -251,11 +137,13 @@ class _Batch:
     data: list[np.ndarray] = field(default_factory=list)
     flags: list[np.ndarray] = field(default_factory=list)
 
-    def commit(self, writer: StoreWriter, plan: _Plan) -> None:
+    def commit(self, writer: StoreWriter, plan: BuildPlan) -> None:
         """Write and start anew. A commit ends with its 256th stored chip, so commits do not depend on restarts."""
         if not self.rows:
             return
-        table = gpd.GeoDataFrame(self.rows, geometry="geometry", crs="EPSG:4326")[list(empty_rows().columns)]
+        facts = pd.DataFrame(self.rows)
+        outlines = to_degrees(plan.grid.boxes(facts["ix"].to_numpy(), facts["iy"].to_numpy()), plan.grid.crs)
+        table = gpd.GeoDataFrame(facts, geometry=outlines, crs="EPSG:4326")[list(empty_rows().columns)]
         table = table.astype({"clear": np.float32, "failed": np.float32, "index": np.int64})
         side, count = plan.grid.tile_px, len(plan.bands)
         data = np.stack(self.data) if self.data else np.empty((0, count, side, side), plan.product.encoding.dtype)
@@ -264,11 +152,11 @@ class _Batch:
         self.rows, self.data, self.flags = [], [], []
 
 
-def _build(plan: _Plan, started: float) -> TilesResult:
+def _build(plan: BuildPlan, started: float) -> TilesResult:
     writer, batch, reads = StoreWriter(plan.path), _Batch(), Reads()
     counts = dict.fromkeys(("ok", "partial", "cloudy", "empty", "failed"), 0)
     wanted = set(plan.todo)
-    say(f"reading {len(wanted)} chips of {plan.product.name} in {len(plan.work)} areas, {_mib(_raw_bytes(plan))} MiB")
+    say(f"reading {len(wanted)} chips of {plan.product.name} in {len(plan.work)} areas, {_mib(plan.raw_bytes)} MiB")
     with track("tiles", total=len(plan.chosen), unit="chips", done=len(plan.chosen) - len(wanted)) as bar:
         chips = read_chips(plan.work, wanted, plan.candidates, plan.grid, plan.product, plan.bands, reads)
         for chip in chips:
@@ -317,7 +205,7 @@ def _status(chip: Chip) -> str:
     return "empty" if chip.share(Flag.NODATA) == 1.0 else "cloudy"
 
 
-def _row(plan: _Plan, chip: Chip, status: str) -> dict[str, Any]:
+def _row(plan: BuildPlan, chip: Chip, status: str) -> dict[str, Any]:
     ix, iy = int(plan.candidates.ix[chip.number]), int(plan.candidates.iy[chip.number])
     left, top = plan.grid.corner(ix * plan.grid.tile_px, iy * plan.grid.tile_px)
     baselines = sorted({scene.baseline for scene in chip.scenes if scene.baseline})
@@ -337,7 +225,6 @@ def _row(plan: _Plan, chip: Chip, status: str) -> dict[str, Any]:
         "top": top,
         "datasets": ",".join(scene.id for scene in chip.scenes),
         "baseline": ",".join(baselines),
-        "geometry": plan.grid.tile_geobox(ix, iy).geographic_extent.geom,
     }
 
 
@@ -357,16 +244,11 @@ def _judge(failed: tuple[str, ...], asked: int, path: Path) -> None:
     warn(f"{len(failed)} of {asked} reads failed; their pixels are masked: {shown} (all in {path / artefacts.RUN})")
 
 
-def _raw_bytes(plan: _Plan) -> int:
-    pixel = bytes_per_pixel(plan.bands, plan.product.encoding)
-    return len(plan.todo) * plan.grid.tile_px**2 * pixel
-
-
 def _mib(count: float) -> str:
     return f"{count / 2**20:.1f}"
 
 
-def _result(plan: _Plan, new: int, **facts: Any) -> TilesResult:
+def _result(plan: BuildPlan, new: int, **facts: Any) -> TilesResult:
     candidates, chosen = plan.candidates, plan.chosen
     tiles = set(zip(candidates.ix[chosen].tolist(), candidates.iy[chosen].tolist(), strict=True))
     pixels = sum(panel.width * panel.height for panel in plan.work)
@@ -376,8 +258,8 @@ def _result(plan: _Plan, new: int, **facts: Any) -> TilesResult:
         product=plan.product.name,
         new=new,
         skipped=len(chosen) - len(plan.todo),
-        bytes=_raw_bytes(plan),
-        estimated_s=round(pixels * len(plan.bands) / _READ_RATE + _raw_bytes(plan) / _WRITE_RATE, 1),
+        bytes=plan.raw_bytes,
+        estimated_s=round(pixels * len(plan.bands) / _READ_RATE + plan.raw_bytes / _WRITE_RATE, 1),
         dates=len(np.unique(candidates.day[chosen])),
         tiles=len(tiles),
         blocks=len({plan.grid.block_of(ix, iy) for ix, iy in tiles}),

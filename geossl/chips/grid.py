@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -112,11 +113,21 @@ class Grid:
 
 def to_grid_crs(geometry: BaseGeometry, crs: str) -> BaseGeometry:
     """A geometry in EPSG:4326 in another CRS; long edges are divided first so that they bend as they should."""
-    change = pyproj.Transformer.from_crs("EPSG:4326", crs, always_xy=True)
+    change = _transformer("EPSG:4326", crs)
     west, south, east, north = geometry.bounds
     step = max(east - west, north - south) / 64
     dense = shapely.segmentize(geometry, step) if step > 0 else geometry
     return shapely.transform(dense, change.transform, interleaved=False)
+
+
+def to_degrees(outlines: np.ndarray, crs: str) -> np.ndarray:
+    """Small outlines (tiles) in a grid's CRS, corner by corner in EPSG:4326; arrays of shapely geometries."""
+    return shapely.transform(outlines, _transformer(crs, "EPSG:4326").transform, interleaved=False)
+
+
+@cache
+def _transformer(source: str, target: str) -> pyproj.Transformer:
+    return pyproj.Transformer.from_crs(source, target, always_xy=True)  # costs a tenth of a second
 
 
 def crs_text(crs: CRS) -> str:

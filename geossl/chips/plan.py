@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from geossl.cube.connect import Scene
 
 _CLOUDY = 60.0  # per cent; days above are drawn only when the better ones of their stratum are used up
-_PANEL_BYTES = 448 << 20
+_PANEL_BYTES = 256 << 20
 _PANEL_STEP = 512  # the usual block side of a COG
-_PANEL_MAX = 4096
+_PANEL_MAX = 3072  # six such blocks of the finest bands, one of bands six times as coarse
 
 
 @dataclass(frozen=True)
@@ -186,9 +186,8 @@ def panels(candidates: Candidates, grid: Grid, planned: np.ndarray, side: int) -
 
 def _scene_corner(scene: Scene, grid: Grid) -> tuple[int, int]:
     """The upper left corner of a scene in pixels of the grid (of its footprint where the CRS differ)."""
-    bounds = to_grid_crs(scene.footprint, grid.crs).bounds
-    if scene.geobox.crs is not None and scene.geobox.crs == grid.crs:
-        bounds = tuple(scene.geobox.boundingbox)
+    native = scene.geobox.crs is not None and scene.geobox.crs == grid.crs
+    bounds = tuple(scene.geobox.boundingbox) if native else to_grid_crs(scene.footprint, grid.crs).bounds
     column = (bounds[0] - grid.origin[0]) / grid.resolution[0]
     row = (grid.origin[1] - bounds[3]) / grid.resolution[1]
     return round(column), round(row)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geossl.chips.grid import Grid
+from geossl.chips.grid import Grid, to_degrees
 from geossl.chips.plan import Candidates, Panel
 from geossl.products import Encoding, Flag
 
@@ -91,8 +91,8 @@ def scenes_of(candidates: Candidates, grid: Grid, number: int) -> tuple[Scene, .
     day = candidates.scenes[candidates.day[number]]
     if len(day) == 1:
         return day
-    box = grid.tile_geobox(int(candidates.ix[number]), int(candidates.iy[number]))
-    outline = box.geographic_extent.geom
+    one = np.array([number])
+    outline = to_degrees(grid.boxes(candidates.ix[one], candidates.iy[one]), grid.crs)[0]
     return tuple(scene for scene in day if scene.footprint.intersects(outline)) or day
 
 

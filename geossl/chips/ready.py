@@ -6,45 +6,19 @@ What the columns and bands mean is said by a chip-set description: ``chipset.yam
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyproj
-import rasterio
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
-from shapely.geometry import box
-from shapely.geometry.base import BaseGeometry
-from shapely.ops import transform
 
 from geossl import artefacts, config
 from geossl.chips.chipset import IGNORE, LabelKind, Rows
 from geossl.chips.describe import INDEX_NAMES, ChipsetConfig, infer_chipset
+from geossl.chips.files import Header, read_header, read_pixels, threaded
 from geossl.errors import InputError
 from geossl.products import Encoding, Flag
-
-Result = TypeVar("Result")
-_THREADS = min(4, os.cpu_count() or 1)
-
-
-@dataclass(frozen=True)
-class _Header:
-    """What the raster files say about themselves."""
-
-    shape: tuple[int, int]
-    count: int
-    descriptions: tuple[str | None, ...]
-    dtype: str
-    crs: str | None
-    left: float
-    top: float
-    geometry: BaseGeometry | None
 
 
 class ReadyChips:
@@ -70,7 +44,7 @@ class ReadyChips:
         self.resolution_m = settings.resolution_m
         raw = read_index(index)
         self._files = self._paths(raw)
-        headers = _threaded(_header, self._files)
+        headers = threaded(read_header, self._files)
         self.shape = self._check(headers)
         self._positions = _band_positions(headers[0], settings, self._files[0])
         self.table = self._table(raw, headers)
@@ -80,7 +54,7 @@ class ReadyChips:
     @cached_property
     def id(self) -> str:
         """Hash of index, description and every file's bytes."""
-        files = _threaded(artefacts.hash_file, self._files)
+        files = threaded(artefacts.hash_file, self._files)
         facts = {"settings": self.settings, "index": artefacts.hash_file(self.path), "files": files}
         return artefacts.hash_json(facts)
 
@@ -101,9 +75,9 @@ class ReadyChips:
         positions = list(self._positions)
 
         def read(place: int) -> None:
-            data[place] = _read(self._files[wanted[place]], positions)
+            data[place] = read_pixels(self._files[wanted[place]], positions)
 
-        _threaded(read, range(len(wanted)))
+        threaded(read, range(len(wanted)))
         missing = np.zeros(data.shape, dtype=bool)
         if dtype.kind == "f":
             missing |= np.isnan(data)
@@ -146,7 +120,7 @@ class ReadyChips:
         labels = self.settings.labels
         assert labels is not None and labels.classes is not None
         path = self.folder / str(labels.folder) / self._files[row].name
-        values = _read(path, [1])[0]
+        values = read_pixels(path, [1])[0]
         if values.shape != self.shape:
             raise InputError(
                 "this mask has another shape than its chip", where=path, expected=self.shape, found=values.shape
@@ -183,7 +157,7 @@ class ReadyChips:
             raise InputError("this index has no rows", where=self.path)
         return files
 
-    def _check(self, headers: list[_Header]) -> tuple[int, int]:
+    def _check(self, headers: list[Header]) -> tuple[int, int]:
         first = headers[0]
         for path, header in zip(self._files, headers, strict=True):
             if (header.shape, header.descriptions, header.dtype) != (first.shape, first.descriptions, first.dtype):
@@ -202,7 +176,7 @@ class ReadyChips:
             )
         return first.shape
 
-    def _table(self, raw: pd.DataFrame, headers: list[_Header]) -> pd.DataFrame:
+    def _table(self, raw: pd.DataFrame, headers: list[Header]) -> pd.DataFrame:
         settings = self.settings
         names = [Path(str(name)).with_suffix("").as_posix() for name in raw[settings.file]]
         facts: dict[str, Any] = {
@@ -226,7 +200,7 @@ class ReadyChips:
             raise InputError("a chip stands twice in the index", where=self.path, found=twice)
         return table
 
-    def _blocks(self, raw: pd.DataFrame, headers: list[_Header]) -> list[str]:
+    def _blocks(self, raw: pd.DataFrame, headers: list[Header]) -> list[str]:
         if self.settings.block:
             return _texts(raw, self.settings.block, self.path)
         side = self.settings.block_deg
@@ -321,48 +295,7 @@ def read_index(path: Path) -> pd.DataFrame:
         raise InputError("cannot read this index", where=path, found=error) from None
 
 
-def _threaded(work: Callable[[Any], Result], items: Sequence[Any]) -> list[Result]:
-    if len(items) < 4:
-        return [work(item) for item in items]
-    with ThreadPoolExecutor(_THREADS) as pool:
-        return list(pool.map(work, items))
-
-
-def _header(path: Path) -> _Header:
-    with _opened(path) as source:
-        crs = source.crs.to_string() if source.crs else None
-        outline = None
-        if crs:
-            to_degrees = pyproj.Transformer.from_crs(source.crs, "EPSG:4326", always_xy=True)
-            outline = transform(to_degrees.transform, box(*source.bounds))
-        left, top = (source.transform.c, source.transform.f) if crs else (np.nan, np.nan)
-        return _Header(
-            source.shape, source.count, source.descriptions, source.dtypes[0], crs, float(left), float(top), outline
-        )
-
-
-def _opened(path: Path) -> rasterio.DatasetReader:
-    import warnings
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            return rasterio.open(path)
-    except RasterioError as error:
-        raise InputError("cannot open this chip", where=path, found=error) from None
-
-
-def _read(path: Path, positions: list[int]) -> np.ndarray:
-    with _opened(path) as source:
-        try:
-            return source.read(positions)
-        except RasterioError as error:
-            raise InputError(
-                "cannot read this chip", where=path, found=error, remedy="replace the file or drop its row"
-            ) from None
-
-
-def _band_positions(header: _Header, settings: ChipsetConfig, path: Path) -> tuple[int, ...]:
+def _band_positions(header: Header, settings: ChipsetConfig, path: Path) -> tuple[int, ...]:
     """1-based band numbers in the order of the description; by band description where the files have them."""
     named = [text for text in header.descriptions if text]
     if not named:

@@ -60,7 +60,7 @@ def product_document(name: str, profile: ProductProfile) -> dict[str, Any]:
             {
                 "name": measurement,
                 "dtype": profile.dtype,
-                "nodata": _odc_nodata(profile.nodata),
+                "nodata": _odc_nodata(profile.nodata, profile.dtype),
                 "units": "1",
                 "aliases": aliases,
             }
@@ -77,11 +77,17 @@ def product_document(name: str, profile: ProductProfile) -> dict[str, Any]:
     }
 
 
-def _odc_nodata(nodata: float | None) -> float | int | str:
-    """ODC requires a nodata value: NaN stands for none."""
-    if nodata is None:
-        return "NaN"
-    return int(nodata) if float(nodata).is_integer() else float(nodata)
+def _odc_nodata(nodata: float | None, dtype: str) -> float | int | str:
+    """ODC wants a nodata value that fits the type; where there is none, one that hardly occurs. geossl reads its own."""
+    import numpy as np
+
+    kind = np.dtype(dtype)
+    if kind.kind == "f":
+        return "NaN" if nodata is None else float(nodata)
+    bounds = np.iinfo(kind)
+    if nodata is None or not (float(nodata).is_integer() and bounds.min <= nodata <= bounds.max):
+        return int(bounds.min if kind.kind == "i" else bounds.max)
+    return int(nodata)
 
 
 def dataset_document(item: Item, product: str, profile: ProductProfile) -> dict[str, Any]:

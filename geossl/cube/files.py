@@ -19,7 +19,8 @@ from rasterio.io import DatasetReader
 _MOST_OPEN = 96
 _Key = tuple[str, int, int]
 
-GDAL_OPTIONS = {
+GDAL_OPTIONS: dict[str, str | int] = {
+    "GDAL_CACHEMAX": 128 << 20,  # bytes; files stay open, so that blocks of every file read so far would pile up otherwise
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # no listing of a bucket for every file
     "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".tif,.tiff,.jp2,.TIF,.TIFF,.JP2",
     "GDAL_HTTP_MULTIPLEX": "YES",

@@ -6,6 +6,7 @@ nearest for masks, and a pixel without value never gets into a neighbour. Works 
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -17,12 +18,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import rasterio
 from odc.geo.overlap import compute_reproject_roi
-from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
-from rasterio.warp import reproject
 from rasterio.windows import Window
 
 from geossl.cube import documents, files, radiometry
+from geossl.cube.resample import resample
 from geossl.errors import unknown_name
 from geossl.products import Flag, MaskSpec, ProductProfile
 
@@ -316,55 +316,20 @@ def _read_file(
         values, missing = np.zeros((height, width), dtype), np.ones((height, width), bool)
         values[plan.roi_dst], missing[plan.roi_dst] = part, missing_part
         return values, missing
-    return _warped(file, source, plan, grid, geobox, resampling, nodata)
+    margin = 3 + math.ceil(plan.scale)
+    rows, columns = (slice(roi.start - margin, roi.stop + margin) for roi in plan.roi_src)
+    inside = rows.start >= 0 and columns.start >= 0 and rows.stop <= grid.shape.y and columns.stop <= grid.shape.x
+    rows, columns = (
+        slice(max(0, cut.start), min(size, cut.stop)) for cut, size in ((rows, grid.shape.y), (columns, grid.shape.x))
+    )
+    part = file.read(source.index, window=_window((rows, columns)))
+    missing = radiometry.is_nodata(part, nodata)
+    return resample(part, missing, grid[rows, columns], geobox, resampling, inside=inside)
 
 
 def _window(roi: tuple[slice, slice]) -> Window:
     rows, columns = roi
     return Window(columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start)
-
-
-def _warped(
-    file: Any, source: _Band, plan: ReprojectInfo, grid: GeoBox, geobox: GeoBox, resampling: str, nodata: float | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Read the part of the file the grid needs, and resample it; GDAL leaves nodata out of every weighted mean."""
-    margin = 3 + int(np.ceil(plan.scale))
-    rows, columns = (
-        slice(max(0, roi.start - margin), min(size, roi.stop + margin))
-        for roi, size in zip(plan.roi_src, grid.shape.yx, strict=True)
-    )
-    part = file.read(source.index, window=_window((rows, columns)))
-    valid = ~radiometry.is_nodata(part, nodata)
-    exact = resampling == "nearest"
-    method = Resampling.nearest if exact else Resampling[resampling]
-    shape = geobox.shape.yx
-    # float32 keeps 16-bit numbers exact and gives nodata a value that no number can have
-    work = part.astype(np.float64 if part.dtype.itemsize > 2 and not exact else np.float32)
-    work[~valid] = np.nan
-    values = np.full(shape, np.nan, work.dtype)
-    reproject(
-        work,
-        values,
-        src_transform=grid[rows, columns].transform,
-        src_crs=_rio_crs(str(grid.crs)),
-        src_nodata=np.nan,
-        dst_transform=geobox.transform,
-        dst_crs=_rio_crs(str(geobox.crs)),
-        dst_nodata=np.nan,
-        resampling=method,
-        num_threads=1,
-    )
-    missing = np.isnan(values)
-    if part.dtype.kind in "iu":
-        values[missing] = 0
-        if exact:
-            values = values.astype(part.dtype)
-    return values, missing
-
-
-@cache
-def _rio_crs(text: str) -> rasterio.crs.CRS:
-    return rasterio.crs.CRS.from_user_input(text)
 
 
 _plans: dict[tuple[Any, Any], ReprojectInfo] = {}

@@ -6,6 +6,7 @@ Every source gives the same thing: STAC items as plain JSON with absolute asset 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -189,10 +190,8 @@ def _plain(item: Any) -> Item:
     """A pystac item (already migrated to a current STAC version) as JSON with absolute asset links."""
     from pystac.errors import STACError
 
-    try:
+    with suppress(STACError, ValueError):  # an item without an address: its links stay as they are
         item.make_asset_hrefs_absolute()
-    except (STACError, ValueError):  # an item without an address: its links stay as they are
-        pass
     return dict(item.to_dict(include_self_link=False, transform_hrefs=False))
 
 

@@ -13,6 +13,7 @@ from shapely.geometry.base import BaseGeometry
 from geossl.cube import profiles
 from geossl.cube.connect import TWO_WAYS_ON, Cube, Scene, open_cube
 from geossl.errors import InputError
+from geossl.products import ProductProfile
 from geossl.regions import Region, load_region
 
 CLEAR_BELOW_PERCENT = 20.0
@@ -167,7 +168,9 @@ def table(status: CubeStatus) -> str:
         )
         for row in status.products
     ]
-    note = f"clear: dates with less than {CLEAR_BELOW_PERCENT:g} % cloud as the provider says; cloud %: median of the scenes"
+    note = (
+        f"clear: dates with less than {CLEAR_BELOW_PERCENT:g} % cloud, as the provider says; cloud %: median of scenes"
+    )
     if status.region:
         note += f"; covers: share of {status.region} under any footprint"
     return _columns([head, *rows]) + f"\n{note}"
@@ -183,24 +186,19 @@ def _columns(rows: Sequence[Sequence[str]]) -> str:
 def list_products() -> list[ProfileRow]:
     """Shipped profiles, and the products that are indexed."""
 
-    def encoding(profile: profiles.ProductProfile) -> str:
+    def encoding(profile: ProductProfile) -> str:
         kept = profile.encoding
         return f"{kept.dtype} * {kept.scale:g} {'-' if kept.offset < 0 else '+'} {abs(kept.offset):g}"
 
-    rows = [
-        ProfileRow(
-            name, "profile", profile.title, tuple(band.common for band in profile.bands.values()), encoding(profile)
+    def row(name: str, kind: str, profile: ProductProfile) -> ProfileRow:
+        return ProfileRow(
+            name, kind, profile.title, tuple(band.common for band in profile.bands.values()), encoding(profile)
         )
-        for name, profile in profiles.shipped().items()
-    ]
+
+    rows = [row(name, "profile", profile) for name, profile in profiles.shipped().items()]
     for cube in _cubes(None):
         with cube:
-            rows.extend(
-                ProfileRow(
-                    known.name, f"in cube '{cube.name}'", known.profile.title, known.bands, encoding(known.profile)
-                )
-                for known in cube.products()
-            )
+            rows.extend(row(known.name, f"in cube '{cube.name}'", known.profile) for known in cube.products())
     return rows
 
 
@@ -208,13 +206,9 @@ def products_table(rows: Sequence[ProfileRow]) -> str:
     """Profiles and products as text."""
     cells = [("name", "kind", "bands", "stored as")]
     cells += [(row.name, row.kind, str(len(row.bands)), row.encoding) for row in rows]
-    lines = _columns(cells).splitlines()
-    return "\n".join(
-        [
-            lines[0],
-            *(f"{line}\n    {row.title}: {', '.join(row.bands)}" for line, row in zip(lines[1:], rows, strict=True)),
-        ]
-    )
+    head, *lines = _columns(cells).splitlines()
+    details = [f"    {row.title}: {', '.join(row.bands)}" for row in rows]
+    return "\n".join([head, *(f"{line}\n{detail}" for line, detail in zip(lines, details, strict=True))])
 
 
 def draw_map(status: CubeStatus, region: str | Region | None, out: Path) -> None:

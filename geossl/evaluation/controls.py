@@ -26,7 +26,8 @@ INDICES: dict[str, tuple[str, str]] = {
 """Normalised differences (a - b) / (a + b) by STAC common names: vegetation (Rouse 1974), moisture (Gao 1996), water
 (McFeeters 1996; Xu 2006), red edge (Gitelson 1994), burn ratio (Key & Benson 2006), turbidity (Lacaux 2007)."""
 
-_AT_ONCE = 64
+_AT_ONCE = 4
+"""Chips convolved at once: the responses of more do not stay in the processor's cache."""
 
 
 def spectral_index(name: str, values: np.ndarray, bands: Sequence[str]) -> np.ndarray:

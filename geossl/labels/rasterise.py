@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import geopandas as gpd
 import numpy as np
-import pandas as pd
 from affine import Affine
 from rasterio.features import rasterize
 from shapely import STRtree, box
@@ -79,18 +77,3 @@ def touching(labels: Labels, left: np.ndarray, top: np.ndarray, width: float, he
     tree = STRtree(labels.frame.geometry.to_numpy())
     pairs = tree.query(box(left, top - height, left + width, top), predicate="intersects")
     return [np.sort(pairs[1][pairs[0] == tile]) for tile in range(len(left))]
-
-
-def in_time(dates: pd.Series, when: pd.Timestamp, tolerance_days: float) -> np.ndarray:
-    """Which labels hold at ``when``: those without a date, and those at most ``tolerance_days`` away from it."""
-    if pd.isna(when):
-        return dates.isna().to_numpy()
-    day = when.tz_localize(None).normalize() if when.tzinfo is not None else when.normalize()
-    apart = (dates.dt.normalize() - day).abs() <= pd.Timedelta(days=tolerance_days)
-    return (dates.isna() | apart).to_numpy()
-
-
-def nearest_dates(when: Sequence[pd.Timestamp], target: pd.Timestamp, most: int) -> np.ndarray:
-    """Positions of the ``most`` dates nearest to ``target``, nearest first; ties go to the earlier date."""
-    days = np.array([abs((moment - target).total_seconds()) for moment in when])
-    return np.argsort(days, kind="stable")[:most]

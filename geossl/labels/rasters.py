@@ -71,7 +71,9 @@ def read_raster_labels(
             "no pixel of this raster carries a label",
             where=file,
             expected=", ".join(classes) or "finite values",
-            found=f"values {np.nanmin(pixels):g} to {np.nanmax(pixels):g}" if np.isfinite(pixels).any() else "nodata only",
+            found=f"values {np.nanmin(pixels):g} to {np.nanmax(pixels):g}"
+            if np.isfinite(pixels).any()
+            else "nodata only",
             remedy="check the raster rules in the task's YAML",
         )
     return labels

@@ -110,8 +110,10 @@ def read_vector_labels(
     if not len(frame):
         raise InputError("this label file is empty", where=file)
     geometry = _checked_geometry(frame, file)
-    values = _class_indices(frame[fields.label], classes, aliases or {}, file) if classes else _numbers(
-        frame[fields.label], file
+    values = (
+        _class_indices(frame[fields.label], classes, aliases or {}, file)
+        if classes
+        else _numbers(frame[fields.label], file)
     )
     out = gpd.GeoDataFrame(
         {
@@ -125,6 +127,14 @@ def read_vector_labels(
     )
     labels = Labels(out, tuple(classes), file, hash_file(file))
     return labels if region is None else inside(labels, region)
+
+
+def class_names_in(path: str | Path, field: str) -> tuple[str, ...]:
+    """The different values of a vector file's label column as class names, sorted."""
+    frame = _read_frame(Path(path))
+    if field not in frame.columns:
+        raise InputError(f"these labels have no column '{field}'", where=path, found=", ".join(map(str, frame.columns)))
+    return tuple(sorted({_text(value) for value in frame[field].dropna()}))
 
 
 def inside(labels: Labels, region: Region) -> Labels:

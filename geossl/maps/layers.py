@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -42,11 +42,6 @@ class LayerFacts:
     head_path: Path | None
     placement: stac.Placement
 
-    @property
-    def title(self) -> str:
-        """For people."""
-        return f"{self.region}, {period_text(self.days)}"
-
 
 class LayerSink:
     """The working rasters of a map; finished cells are quantised here.
@@ -54,26 +49,38 @@ class LayerSink:
     A class map keeps the most probable class, each class's probability in per cent, and the number of clear dates.
     """
 
-    def __init__(self, work: Path, grid: rasters.Grid, legend: Legend) -> None:
+    def __init__(self, work: Path, grid: rasters.Grid, legend: Legend, tags: Mapping[str, str]) -> None:
         self.legend = legend
         names = [entry.name for entry in legend.classes]
-        plan: list[tuple[str, int, str, float | None, list[str]]]
+        self.paths: dict[str, Path] = {}
         if names:
-            plan = [
-                ("class", 1, "uint8", NODATA, [legend.title]),
-                ("probability", len(names), "uint8", NODATA, names),
-            ]
+            named = {f"class_{value}": name for value, name in legend.names.items()}
+            self._raster(work, grid, "class", "uint8", NODATA, [legend.title], {**tags, **named}, legend.colours)
+            self._raster(work, grid, "probability", "uint8", NODATA, names, tags)
         else:
-            plan = [("value", 1, "float32", float("nan"), [legend.title])]
-        plan.append(("clear_dates", 1, "uint16", None, ["number of clear dates"]))
-        self.paths = {name: work / f"{name}.tif" for name, *_ in plan}
-        for name, count, dtype, nodata, descriptions in plan:
-            if not self.paths[name].exists():
-                with_suffix = work / f".{name}.new.tif"
-                rasters.create_raster(with_suffix, grid, count, dtype, nodata, descriptions)
-                with_suffix.replace(self.paths[name])
+            self._raster(work, grid, "value", "float32", float("nan"), [legend.title], tags)
+        self._raster(work, grid, "clear_dates", "uint16", None, ["number of clear dates"], tags)
         self._open: Any = None
         self._rasters: dict[str, rasterio.io.DatasetWriter] = {}
+
+    def _raster(
+        self,
+        work: Path,
+        grid: rasters.Grid,
+        name: str,
+        dtype: str,
+        nodata: float | None,
+        bands: Sequence[str],
+        tags: Mapping[str, str],
+        colours: Mapping[int, rasters.RGBA] | None = None,
+    ) -> None:
+        """The working raster of this name, made unless an earlier run has made it."""
+        path = self.paths[name] = work / f"{name}.tif"
+        if not path.exists():
+            new = work / f".{name}.new.tif"
+            facts = {**tags, "title": f"{self.legend.title}: {name.replace('_', ' ')}"}
+            rasters.create_raster(new, grid, len(bands), dtype, nodata, descriptions=bands, colours=colours, tags=facts)
+            new.replace(path)
 
     def write(self, block: Block) -> None:
         """Quantise finished cells and write them."""
@@ -114,17 +121,14 @@ def write_layer(folder: Path, sink: LayerSink, facts: LayerFacts) -> tuple[str, 
         facts: what the layer is about.
     """
     legend = sink.legend
-    tags = {"geossl_task": facts.task, "geossl_head": facts.head_id, "geossl_source": facts.source}
-    tags["period"] = f"{facts.first.isoformat()}/{facts.last.isoformat()}"
     main = "class" if legend.classes else "value"
+    overviews = {"class": "mode", "clear_dates": "nearest"}
     for name, path in sink.paths.items():
         rasters.write_cog(
             path,
             folder / f"{name}.tif",
-            overviews="mode" if name == "class" else "nearest" if name == "clear_dates" else "average",
-            colours=legend.colours if name == "class" else None,
+            overviews=overviews.get(name, "average"),
             categories=legend.names if name == "class" else None,
-            tags={**tags, "title": f"{legend.title}: {name.replace('_', ' ')}"},
         )
     _write_style(folder, legend)
     draw_quicklook(
@@ -142,7 +146,7 @@ def write_layer(folder: Path, sink: LayerSink, facts: LayerFacts) -> tuple[str, 
         facts.last,
         _assets(sink, main),
         {
-            "title": f"{legend.title}, {facts.title}",
+            "title": f"{legend.title}, {facts.region}, {period_text(facts.days)}",
             "geossl:task": facts.task,
             "geossl:head": facts.head_id,
             "geossl:product": facts.source,

@@ -124,14 +124,16 @@ def make_map(
             say(f"this map is there already: {plan.out}")
             return _result(plan, read_manifest(plan.out, KIND), 0, time.monotonic() - started)
         work = _work_folder(plan.out, identity)
-        if load_progress(work).rows_done:
+        before = load_progress(work)
+        if before.rows_done:
             say("an earlier run was cut off: going on where it was")
-        progress, windows_now = _stream(pieces, work)
-        manifest = _publish(pieces, work, identity, progress, started)
+        sink = _open_sink(pieces, work)
+        progress = _stream(pieces, sink, work)
+        manifest = _publish(pieces, sink, identity, progress, started)
         shutil.rmtree(work)
     if progress.failures:
         warn(f"{progress.failed} of {progress.reads} reads failed and were masked; run.json lists the files")
-    return _result(plan, manifest, windows_now, time.monotonic() - started)
+    return _result(plan, manifest, progress.windows_done - before.windows_done, time.monotonic() - started)
 
 
 def plan_map(head: str | Path | MapHead, **where: Any) -> MapPlan:
@@ -169,24 +171,32 @@ def _work_folder(out: Path, identity: str) -> Path:
     return work
 
 
-def _stream(pieces: Workpieces, work: Path) -> tuple[Progress, int]:
-    """Predict what is left; returns the whole progress and the windows of this run."""
-    grid = rasters.Grid(*pieces.plan.shape, str(pieces.grid.crs), pieces.grid.affine)
+def _open_sink(pieces: Workpieces, work: Path) -> LayerSink:
+    first, last = pieces.span
+    tags = {
+        "geossl_task": pieces.plan.task,
+        "geossl_head": pieces.head_id,
+        "geossl_source": pieces.plan.source,
+        "period": f"{first.isoformat()}/{last.isoformat()}",
+    }
+    with disk_errors(pieces.plan.out):
+        return LayerSink(
+            work, rasters.Grid(*pieces.plan.shape, pieces.plan.crs, pieces.grid.affine), pieces.legend, tags
+        )
+
+
+def _stream(pieces: Workpieces, sink: LayerSink, work: Path) -> Progress:
+    """Predict what is left."""
     try:
         with disk_errors(pieces.plan.out):
-            sink = LayerSink(work, grid, pieces.legend)
-            before = load_progress(work).windows_done
-            progress = stream_map(
-                pieces.pixels, pieces.predictor, sink, pieces.layout, work, f"map {pieces.plan.region}"
-            )
+            return stream_map(pieces.pixels, pieces.predictor, sink, pieces.layout, work, f"map {pieces.plan.region}")
     except WorkError as error:
         if "reads failed" in error.what:
             shutil.rmtree(work, ignore_errors=True)  # what could not be read must be tried again
         raise
-    return progress, progress.windows_done - before
 
 
-def _publish(pieces: Workpieces, work: Path, identity: str, progress: Progress, started: float) -> dict[str, Any]:
+def _publish(pieces: Workpieces, sink: LayerSink, identity: str, progress: Progress, started: float) -> dict[str, Any]:
     """Turn finished work into the layer's folder; the manifest is written last."""
     plan = pieces.plan
     first, last = pieces.span
@@ -204,7 +214,6 @@ def _publish(pieces: Workpieces, work: Path, identity: str, progress: Progress, 
         head_path=pieces.head_path,
         placement=stac.Placement(outline, plan.crs, plan.shape, pieces.grid.affine),
     )
-    sink = LayerSink(work, rasters.Grid(*plan.shape, plan.crs, pieces.grid.affine), pieces.legend)
     with atomic_directory(plan.out) as folder:
         files = write_layer(folder, sink, facts)
         write_run(folder, seconds=time.monotonic() - started, runs=progress.runs, failed_reads=progress.failures)

@@ -19,7 +19,7 @@ from shapely.geometry.base import BaseGeometry
 from geossl.maps.legend import MASKED_COLOUR, RAMP, Legend
 from geossl.maps.sources import inside_mask
 
-LONGEST_PX = 1400
+LONGEST_PX = 1000
 _OUTSIDE = (1.0, 1.0, 1.0, 0.0)
 
 

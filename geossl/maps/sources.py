@@ -254,7 +254,9 @@ def decoded(stored: np.ndarray, flags: np.ndarray, encoding: Any) -> tuple[np.nd
     """
     values = encoding.decode(stored)
     clear = (flags == 0) & np.isfinite(values).all(0)
-    return np.where(clear, values, np.float32(0)), clear
+    if not clear.all():
+        values[:, ~clear] = 0
+    return values, clear
 
 
 def inside_mask(region: BaseGeometry, part: GeoBox) -> np.ndarray:

@@ -40,7 +40,7 @@ def nearest_seed(side: int, spacing: float, wander: float, rng: np.random.Genera
     count = int(np.ceil(side / spacing)) + 2
     grid = np.stack(np.meshgrid(np.arange(count), np.arange(count), indexing="ij"), -1).reshape(-1, 2) - 0.5
     seeds = ((grid + rng.uniform(-0.46, 0.46, grid.shape)) * spacing).astype(np.float32)
-    dy, dx = (wander * fractal(side, rng, max(spacing, 10), slope=3.0) for _ in range(2))
+    dy, dx = (wander * fractal(side, rng, 2.2 * spacing, slope=4.4) for _ in range(2))
     tree = cKDTree(seeds)
     cells = np.empty((side, side), np.int32)
     columns = np.arange(side, dtype=np.float32)
@@ -111,7 +111,7 @@ class Stands:
 def make_stands(terrain: Terrain, rng: np.random.Generator) -> Stands:
     """Stands of spruce, pine, broadleaf and mixed forest, plantations and clear-cuts, by soil and chance."""
     side = terrain.rank.shape[0]
-    number, seeds = nearest_seed(side, _STAND_PX, 3.2, rng)
+    number, seeds = nearest_seed(side, _STAND_PX, 2.6, rng)
     n = len(seeds)
     row, column = np.clip(seeds.round().astype(int), 0, side - 1).T
     rank, esker, clay = terrain.rank[row, column], terrain.esker[row, column], terrain.clay[row, column]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import coo_matrix
+from scipy.sparse import coo_matrix, csr_matrix
 from scipy.sparse.csgraph import dijkstra, minimum_spanning_tree
 from scipy.spatial import cKDTree
 
@@ -73,7 +73,7 @@ def build(terrain: Terrain, arable: np.ndarray, rng: np.random.Generator) -> Bui
     settled = np.zeros((side, side), bool)
     asphalt, gravel, roof, river = (np.zeros((side, side), np.float32) for _ in range(4))
     tone, trees = np.full((side, side), 0.5, np.float32), np.zeros((side, side), np.float32)
-    outline = fractal(side, rng, 30, slope=3.0)
+    outline = fractal(side, rng, 34, slope=4.2)
     for number, place in enumerate(places):
         _settle(place, number, outline, terrain.water, settled, asphalt, roof, tone, trees)
     links = _roads(terrain, arable, places, rng)
@@ -161,14 +161,16 @@ def line_share(path: np.ndarray, width_m: float, side: int) -> Field:
     points = np.stack([np.interp(at, total, path[:, 0]), np.interp(at, total, path[:, 1])], -1)
     reach = int(np.ceil(width_m / 2 / PIXEL_M + 1))
     offsets = np.stack(np.mgrid[-reach : reach + 1, -reach : reach + 1], -1).reshape(-1, 2)
-    near = np.unique((points.round().astype(int)[:, None, :] + offsets).reshape(-1, 2), axis=0)
+    near = np.unique(points.round().astype(int), axis=0)
+    near = (near[:, None, :] + offsets).reshape(-1, 2)
     near = near[((near >= 0) & (near < side)).all(axis=1)]
+    near = np.stack(np.divmod(np.unique(near[:, 0] * side + near[:, 1]), side), -1)
     away = cKDTree(points).query(near, workers=1)[0] * PIXEL_M
     share[near[:, 0], near[:, 1]] = np.clip((width_m / 2 + 5 - away) / 10, 0, min(1.0, width_m / 10))
     return share
 
 
-def _cost_graph(terrain: Terrain, cost: Field) -> tuple[coo_matrix, int]:
+def _cost_graph(terrain: Terrain, cost: Field) -> tuple[csr_matrix, int]:
     """Steps between neighbouring nodes of a coarse grid, each as costly as the ground it crosses."""
     coarse = cost[_NODE_PX // 2 :: _NODE_PX, _NODE_PX // 2 :: _NODE_PX]
     height = terrain.elevation[_NODE_PX // 2 :: _NODE_PX, _NODE_PX // 2 :: _NODE_PX]
@@ -183,17 +185,17 @@ def _cost_graph(terrain: Terrain, cost: Field) -> tuple[coo_matrix, int]:
         ends.append(node[b].ravel())
         weights.append((np.hypot(dy, dx) * (coarse[a] + coarse[b]) / 2 + 0.15 * climb).ravel())
     matrix = coo_matrix((np.concatenate(weights), (np.concatenate(starts), np.concatenate(ends))), (n * n, n * n))
-    return matrix, n
+    return matrix.tocsr(), n
 
 
-def _route(graph: coo_matrix, n: int, start: tuple[float, float], ends: list[tuple[float, float]]) -> list[np.ndarray]:
+def _route(graph: csr_matrix, n: int, start: tuple[float, float], ends: list[tuple[float, float]]) -> list[np.ndarray]:
     """Cheapest ways from one point to others, rounded; points and ways as row, column in pixels."""
 
     def number(point: tuple[float, float]) -> int:
         row, column = (int(np.clip(part / _NODE_PX, 0, n - 1)) for part in point)
         return row * n + column
 
-    _, before = dijkstra(graph.tocsr(), directed=False, indices=number(start), return_predecessors=True)
+    _, before = dijkstra(graph, directed=False, indices=number(start), return_predecessors=True)
     ways = []
     for end in ends:
         here, nodes = number(end), []
@@ -223,16 +225,17 @@ def _roads(
     gaps = np.hypot(*(centres[:, None] - centres[None]).transpose(2, 0, 1))
     tree = minimum_spanning_tree(gaps).tocoo()
     roads = []
-    for a, b in zip(tree.row, tree.col, strict=True):
-        big = min(places[a].radius, places[b].radius) > 12
-        way = _route(graph, n, tuple(centres[a]), [tuple(centres[b])])[0]
-        roads.append((way, 8.0 if big else 4.5, bool(big)))
+    for a in np.unique(tree.row):
+        ends = tree.col[tree.row == a]
+        for b, way in zip(ends, _route(graph, n, tuple(centres[a]), [tuple(centres[b]) for b in ends]), strict=True):
+            big = min(places[a].radius, places[b].radius) > 12
+            roads.append((way, 8.0 if big else 4.5, bool(big)))
     hubs = sorted(places, key=lambda place: -place.radius)[: max(1, min(6, len(places) // 6))]
     exits = [(0.0, rng.uniform(0, side)), (side - 1.0, rng.uniform(0, side)), (rng.uniform(0, side), 0.0)]
     exits.append((rng.uniform(0, side), side - 1.0))
     roads += [(way, 11.0, True) for way in _route(graph, n, (hubs[0].row, hubs[0].column), exits)]
-    for hub in hubs[1:]:
-        roads += [(way, 8.0, True) for way in _route(graph, n, (hubs[0].row, hubs[0].column), [(hub.row, hub.column)])]
+    others = [(hub.row, hub.column) for hub in hubs[1:]]
+    roads += [(way, 8.0, True) for way in _route(graph, n, (hubs[0].row, hubs[0].column), others)]
     return roads
 
 

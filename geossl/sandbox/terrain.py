@@ -45,7 +45,7 @@ def make_terrain(side: int, rng: np.random.Generator) -> Terrain:
     base = fractal(side, rng, 430, slope=4.2, stretch=2.2, angle=strike)
     knolls = fractal(side, rng, 70, slope=3.2)
     rocks = fractal(side, rng, 16, slope=2.6)
-    rank = ranks(base + 0.36 * knolls + 0.05 * rocks)
+    rank = ranks(base + 0.36 * knolls + 0.025 * rocks)
 
     shore = base + 0.16 * knolls + 0.03 * rocks
     water = shore < np.quantile(shore, WATER_SHARE)
@@ -69,7 +69,7 @@ def make_terrain(side: int, rng: np.random.Generator) -> Terrain:
     patches = fractal(side, rng, 28, slope=2.8)
     clay = np.clip(0.92 - 1.05 * smoothstep(rank, 0.15, FOREST_FROM + 0.15) + 0.16 * patches - 0.8 * esker, 0.02, 1)
     wet = np.clip(-0.35 * hollow - 0.2 * (rank - 0.5), -0.4, 0.8)
-    capacity = np.clip((70 + 95 * clay) * (1 + 0.35 * wet + 0.16 * patches), 28, 260)
+    capacity = np.clip((62 + 120 * clay) * (1 + 0.45 * wet + 0.20 * patches), 26, 300)
     return Terrain(
         elevation=elevation.astype(np.float32),
         rank=rank,
@@ -96,7 +96,7 @@ def zones(terrain: Terrain, rng: np.random.Generator) -> dict[str, np.ndarray]:
     side = terrain.rank.shape[0]
     edge = fractal(side, rng, 40, slope=3.0)
     fine = fractal(side, rng, 12, slope=3.0)
-    open_land = terrain.rank + 0.035 * edge + 0.012 * fine < FOREST_FROM
+    open_land = terrain.rank + 0.035 * edge + 0.006 * fine < FOREST_FROM
     islands = fractal(side, rng, 22, slope=3.6)
     open_land &= islands < np.quantile(islands, 0.965)  # outcrops with trees in the fields
     clearings = fractal(side, rng, 55, slope=3.6)

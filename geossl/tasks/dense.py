@@ -24,9 +24,7 @@ def upsample(maps: Tensor, stride: int) -> Tensor:
     """Maps (B, C, h, w) of ``stride`` on the pixels: (B, C, h * stride, w * stride), cell i at pixel i * stride."""
     height, width = maps.shape[-2:]
     edged = F.pad(maps, (0, 1, 0, 1), mode="replicate")
-    full = F.interpolate(
-        edged, size=(height * stride + 1, width * stride + 1), mode="bilinear", align_corners=True
-    )
+    full = F.interpolate(edged, size=(height * stride + 1, width * stride + 1), mode="bilinear", align_corners=True)
     return full[..., :-1, :-1]
 
 

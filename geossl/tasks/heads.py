@@ -55,10 +55,12 @@ class PixelNet(nn.Module):
         encoder = self.encoder
         return pixel_planes(values, clear, encoder.bands, encoder.mean, encoder.std, local=True)
 
-    def at(self, values: Tensor, clear: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-        """Features (N, sum of widths) of one image's pixels: exactly what :meth:`forward` reads there."""
-        maps = sample(self.maps(values, clear), self.encoder.strides, rows, columns)
-        return torch.cat([maps, self.spectral(values, clear)[0, :, rows, columns].T], 1)
+    def read_at(self, maps: list[Tensor], planes: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        """Features (N, sum of widths) of one image's pixels: exactly what :meth:`forward` reads there.
+
+        ``maps`` and ``planes`` are that image's, with a leading 1.
+        """
+        return torch.cat([sample(maps, self.encoder.strides, rows, columns), planes[0][:, rows, columns].T], 1)
 
     def forward(self, values: Tensor, clear: Tensor) -> Tensor:
         """Logits or values of every pixel."""
@@ -116,7 +118,9 @@ class Head(nn.Module):
     from; ``meta`` is its manifest.
     """
 
-    def __init__(self, task: TaskSpec, net: PixelNet | ChipNet, chip_px: int, meta: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, task: TaskSpec, net: PixelNet | ChipNet, chip_px: int, meta: dict[str, Any] | None = None
+    ) -> None:
         super().__init__()
         self.task, self.net, self.chip_px = task, net, chip_px
         self.meta: dict[str, Any] = dict(meta or {})

@@ -28,9 +28,7 @@ def band_position(name: str, bands: Sequence[str]) -> int | None:
 
 def index_names(bands: Sequence[str]) -> tuple[str, ...]:
     """The indices that these bands allow."""
-    return tuple(
-        name for name, pair in INDICES.items() if all(band_position(one, bands) is not None for one in pair)
-    )
+    return tuple(name for name, pair in INDICES.items() if all(band_position(one, bands) is not None for one in pair))
 
 
 def normalised_difference(values: Tensor, name: str, bands: Sequence[str]) -> Tensor:
@@ -59,9 +57,7 @@ def plane_names(bands: Sequence[str], local: bool) -> tuple[str, ...]:
     return tuple(names)
 
 
-def pixel_planes(
-    values: Tensor, clear: Tensor, bands: Sequence[str], mean: Tensor, std: Tensor, local: bool
-) -> Tensor:
+def pixel_planes(values: Tensor, clear: Tensor, bands: Sequence[str], mean: Tensor, std: Tensor, local: bool) -> Tensor:
     """Planes (B, P, H, W) a pixel: normalised bands, indices and, with ``local``, mean and spread of each band.
 
     Local figures are over the clear pixels of a 5 x 5 neighbourhood.

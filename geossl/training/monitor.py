@@ -24,9 +24,12 @@ from geossl.training.plan import Plan
 from geossl.training.summary import Gallery
 
 _PROBE_CHIPS = 256
+_FEWEST_CHIPS = 16
+"""Below this many chips the effective rank says nothing; training chips are then looked at too."""
 _KNN_TRAIN = 500
 _KNN_VAL = 250
 _AT_ONCE = 128
+_PROBES = ("recall_at_1", "knn", "alignment")
 _CONSECUTIVE = 2
 """Evaluations in a row that must show signs of collapse before a run is stopped: the first steps may look like one."""
 
@@ -80,11 +83,13 @@ class Monitor:
                 embeddings[self._places(self.rows.knn_val)],
                 labels[self.rows.knn_val],
             )
-        return figures
+        # A probe that has no answer (no tile with two dates, a label that all chips have) is no figure.
+        return {name: value for name, value in figures.items() if name not in _PROBES or not np.isnan(value)}
 
     def collapsed(self, step: int, schedule: Schedule) -> list[str]:
         """The signs of collapse of the latest measurement, once they have stood often enough after the warm-up."""
-        warm = schedule.total is not None and step > WARM_UP_SHARE * schedule.total
+        judged = len(self.rows.looked_at) >= _FEWEST_CHIPS
+        warm = judged and schedule.total is not None and step > WARM_UP_SHARE * schedule.total
         self._bad = self._bad + 1 if self.signs and warm else 0
         return self.signs if self._bad >= _CONSECUTIVE else []
 
@@ -135,8 +140,8 @@ def label_values(column: pd.Series) -> np.ndarray:
 def choose_rows(plan: Plan) -> ProbeRows:
     """The chips that are looked at: validation chips, pairs of dates of a tile where there are any."""
     generator = np.random.default_rng(step_seed(plan.seed, -3))
-    held_out = len(plan.split.val) >= 2
-    pool = plan.split.val if held_out else plan.split.train
+    held_out = len(plan.split.val) >= _FEWEST_CHIPS
+    pool = plan.split.val if held_out else np.concatenate([plan.split.val, plan.split.train])
     tiles = plan.chips.table["tile"].astype(str).to_numpy()[pool]
     order = generator.permutation(len(pool))
     names, count = np.unique(tiles, return_counts=True)
@@ -146,7 +151,7 @@ def choose_rows(plan: Plan) -> ProbeRows:
         if tiles[place] in several:
             chosen.setdefault(tiles[place], []).append(int(pool[place]))
     pairs = [row for rows in list(chosen.values())[: _PROBE_CHIPS // 2] for row in rows[:2]]
-    same_tile = len(pairs) >= 4
+    same_tile = len(pairs) >= _FEWEST_CHIPS
     looked_at = np.sort(pairs) if same_tile else np.sort(pool[order[:_PROBE_CHIPS]])
     none = np.empty(0, dtype=np.int64)
     if plan.probe_labels is None:

@@ -23,6 +23,7 @@ TIMED_STEPS = 20
 MEASURED_STEPS = COLD_STEPS + TIMED_STEPS
 """Steps after which a run with a time limit knows how many it will do."""
 _OPEN_RAMP = 100
+_LEAST_WARM_UP = 0.15  # of what is left after timing, so that a short run does not jump to its full rate
 
 
 @dataclass
@@ -50,7 +51,8 @@ class Schedule:
         if self.total is None:
             raise ValueError("the schedule has no total yet")
         first, low = (MEASURED_STEPS, MEASURED_STEPS / _OPEN_RAMP) if self.timed else (0, 0.0)
-        warm = max(round(WARM_UP_SHARE * self.total), first + 1)
+        least = round(_LEAST_WARM_UP * (self.total - first)) if self.timed else 0
+        warm = max(round(WARM_UP_SHARE * self.total), first + max(least, 1))
         if step < warm:
             return low + (1 - low) * (step + 1 - first) / (warm - first)
         return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(self.total - warm, 1)))

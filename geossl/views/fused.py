@@ -51,7 +51,7 @@ def make_views(
         from geossl.views.kornia_pipeline import apply_kornia as apply
     else:
         apply = apply_fused
-    with torch.no_grad():
+    with torch.no_grad(), torch.autocast(values.device.type, enabled=False):
         params = [draw_params(clear, values.shape[1], recipe, generator, first_view + i) for i in range(n_views)]
         return [apply(values, clear, one, recipe) for one in params]
 

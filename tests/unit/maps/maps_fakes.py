@@ -100,7 +100,6 @@ def cut_chips(picture: np.ndarray, flags: np.ndarray | None = None, side: int = 
     return Chips(picture, flags, pd.DataFrame(rows), (side, side))
 
 
-
 def smooth_picture() -> np.ndarray:
     """96 × 160 pixels in four bands, S2 encoding; patches of 8 pixels, so that classes have an extent."""
     generator = np.random.default_rng(3)

@@ -168,7 +168,12 @@ def test_a_quantity_becomes_a_float_raster_with_its_unit(picture: np.ndarray, tm
     np.testing.assert_allclose(values[40:], (picture[0, 40:] - 1000.0) / 10_000, atol=1e-5)
     assert (result.layer / "value.qml").is_file()
     item = json.loads((result.layer / "item.json").read_text())
-    assert item["assets"]["value"]["bands"][0] == {"name": "Land cover", "data_type": "float32", "nodata": "nan", "unit": "%"}
+    assert item["assets"]["value"]["bands"][0] == {
+        "name": "Land cover",
+        "data_type": "float32",
+        "nodata": "nan",
+        "unit": "%",
+    }
 
 
 def test_a_head_of_whole_chips_is_slid_over_the_map_in_quarter_steps(picture: np.ndarray, tmp_path: Path) -> None:

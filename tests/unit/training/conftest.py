@@ -47,7 +47,7 @@ def write_chips(folder: Path, tiles: int = 12, side: int = 32, dates: tuple[str,
             with rasterio.open(folder / name, "w", crs="EPSG:32633", transform=place_on_map, **profile) as target:
                 target.write(stored)
                 target.descriptions = ("b2", "b4", "b8")
-            rows.append(f"{name},t{tile},b{tile // 2},{date},{'wet|green' if level[0, 0, 0] < 0.2 else 'dry'}")
+            rows.append(f"{name},t{tile},b{tile // 2},{date},{'dry' if tile % 2 else 'wet|green'}")
     (folder / "index.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
     return folder
 

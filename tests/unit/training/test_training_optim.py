@@ -34,14 +34,12 @@ def test_a_timed_run_starts_alike_whatever_its_length_turns_out_to_be() -> None:
         assert unknown.factor(step) == short.factor(step) == long.factor(step)
 
 
-@pytest.mark.parametrize("total", [MEASURED_STEPS + 2, 60, 300, 5000])
+@pytest.mark.parametrize("total", [60, 100, 300, 5000])
 def test_a_timed_schedule_has_no_jump_and_ends_at_zero(total: int) -> None:
     factors = [Schedule(total, timed=True).factor(step) for step in range(total)]
-    assert all(0 <= factor <= 1 for factor in factors)
-    assert max(factors) > 0.99 and factors[-1] < 0.6
-    if total >= 300:
-        steepest = max(abs(a - b) for a, b in zip(factors, factors[1:], strict=False))
-        assert steepest < 0.8 and factors[-1] < 1e-3
+    assert all(0 <= factor <= 1 + 1e-12 for factor in factors)
+    assert max(factors) > 0.99 and factors[-1] < 0.01
+    assert max(abs(a - b) for a, b in zip(factors, factors[1:], strict=False)) < 0.15
 
 
 def test_progress_runs_from_nothing_to_one() -> None:

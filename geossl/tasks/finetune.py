@@ -1,0 +1,279 @@
+"""``finetune``: from an encoder and few labels to a head, its figures on held-out blocks, and a report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from geossl.artefacts import (
+    atomic_directory,
+    hash_file,
+    hash_json,
+    is_complete,
+    read_manifest,
+    write_manifest,
+    write_run,
+)
+from geossl.chips.chipset import ChipSet
+from geossl.config import geossl_home
+from geossl.encoders.build import seeded_encoder
+from geossl.encoders.saved import WEIGHTS as ENCODER_WEIGHTS
+from geossl.encoders.saved import Encoder, check_bands, load_encoder
+from geossl.errors import InputError
+from geossl.progress import say, warn
+from geossl.regions import Region
+from geossl.tasks.chip_rows import compare_chips
+from geossl.tasks.compare import Comparison
+from geossl.tasks.examples import ChipExamples, PixelExamples
+from geossl.tasks.heads import KIND, Head, save_weights
+from geossl.tasks.pixel_rows import compare_pixels
+from geossl.tasks.report import chip_pictures, comparison_records, pixel_pictures, write_report
+from geossl.tasks.sources import Source, open_source
+from geossl.tasks.spec import TaskSpec, load_task
+
+REPORT = "report.html"
+
+
+@dataclass(frozen=True)
+class FinetuneResult:
+    """A head that was taught.
+
+    Attributes:
+        head: its directory.
+        report: the page with figures, controls and pictures.
+        task: name of the task.
+        headline: name of the figure that ``value`` is.
+        value: the head's figure on test blocks.
+        interval: its 95 % interval (None with a single test block).
+        rows: every row of the comparison, as in the manifest.
+        left_out: rows that could not be made, and why.
+        labels: labelled pixels or chips of each part.
+        seconds: time this run took.
+    """
+
+    head: Path
+    report: Path
+    task: str
+    headline: str
+    value: float
+    interval: tuple[float, float] | None
+    rows: list[dict[str, Any]]
+    left_out: dict[str, str]
+    labels: dict[str, int]
+    seconds: float
+
+
+def finetune(
+    task: str | Path | TaskSpec,
+    *,
+    encoder: str | Path | Encoder,
+    labels: str | Path | None = None,
+    region: str | Region | None = None,
+    chips: str | Path | ChipSet | None = None,
+    product: str | None = None,
+    period: str | None = None,
+    months: str | None = None,
+    out: str | Path | None = None,
+    seed: int = 0,
+    labels_per_class: int | None = None,
+) -> FinetuneResult:
+    """Teach a head for a task on a frozen encoder, and compare it with what needs no encoder or no pretraining.
+
+    Labels come from a file (with a region, whose tiles are built where missing, or with a chip store), or from the
+    index of ready chips. Blocks are split into training, validation and test; blocks that the encoder was pretrained
+    on never test. The same command on the same inputs finds its head there and does nothing.
+
+    Args:
+        task: a shipped task, the YAML of one's own, or a spec.
+        encoder: an encoder's directory, or an opened encoder.
+        labels: vector file or raster of labels.
+        region: where to read chips from the cube: a shipped name, a vector file, a box, or a Region.
+        chips: instead of a region: a chip store, or an index of ready chips.
+        product: ODC product, where several have scenes over the region.
+        period, months: which dates to use.
+        out: the head's directory; by default ``heads/<task>-<region or chips>`` under ``$GEOSSL_HOME``.
+        seed: of the split, the draws of labels, the controls and the resamples.
+        labels_per_class: use only so many labels of each class (the first of five draws becomes the head).
+
+    Raises:
+        InputError: wrong arguments, labels or chips that do not fit the task, an encoder of other bands.
+        WorkError: disk full.
+    """
+    started = time.monotonic()
+    spec = load_task(task)
+    if labels_per_class is not None and labels_per_class < 1:
+        raise InputError("this must be at least 1", where="--labels-per-class", found=labels_per_class)
+    opened = encoder if isinstance(encoder, Encoder) else load_encoder(encoder)
+    source = open_source(spec, labels, region, chips, product, period, months)
+    check_bands(opened, source.chips.bands, f"chips {source.chips.path}")
+    _warn_of_other_pixels(opened, source.chips)
+    inputs = _inputs(source, opened, encoder, seed, labels_per_class)
+    folder = Path(out) if out else geossl_home() / "heads" / f"{source.spec.name}-{source.name}"
+    folder = folder.absolute()
+    _check_place(folder)
+    if is_complete(folder) and read_manifest(folder, KIND).get("inputs_hash") == hash_json(inputs):
+        say(f"this head is there already: {folder}")
+        return _result(folder, read_manifest(folder, KIND), time.monotonic() - started)
+    examples, sentence = source.examples(opened.meta, seed)
+    say(_describe(source, examples, sentence))
+    _check_examples(source.spec, examples)
+    control = _control(opened, seed)
+    comparison: Comparison
+    if isinstance(examples, PixelExamples):
+        comparison, net = compare_pixels(source.spec, opened, control, examples, seed, labels_per_class)
+        head = Head(source.spec, net, source.chips.shape[0]).eval()
+        pictures = [pixel_pictures(head, examples)]
+    else:
+        comparison, chip_net = compare_chips(source.spec, opened, control, examples, seed, labels_per_class)
+        head = Head(source.spec, chip_net, source.chips.shape[0]).eval()
+        pictures = [chip_pictures(head, examples)]
+    budgets = comparison.budgets
+    main = budgets[0] if labels_per_class is not None else None
+    row = comparison.row(comparison.ours, main)
+    assert row is not None
+    interval = row.figures.interval(comparison.headline)
+    counts = {side: len(examples.part(side)) for side in ("train", "val", "test")}
+    with atomic_directory(folder) as temporary:
+        facts = _facts(source, opened, examples, sentence, counts)
+        write_report(temporary / REPORT, source.spec, facts, comparison, main, pictures)
+        weights = save_weights(head, temporary)
+        seconds = time.monotonic() - started
+        write_run(temporary, seconds=round(seconds, 1))
+        write_manifest(
+            temporary,
+            KIND,
+            **weights,
+            encoding=source.chips.encoding.as_dict(),
+            resolution_m=source.chips.resolution_m,
+            chips={"name": source.chips.name, "id": source.chips.id},
+            encoder=opened.meta,
+            splits={side: source.blocks(side) for side in ("train", "val", "test")},
+            split_by=sentence,
+            labels=counts,
+            labels_per_class=main,
+            metrics={
+                "headline": comparison.headline,
+                "value": row.figures.values[comparison.headline],
+                "interval": None if interval is None else [interval.low, interval.high],
+                "per_class": dict(zip(source.spec.class_names, row.figures.per_class, strict=False)),
+                "confusion": row.figures.confusion,
+                "rows": comparison_records(comparison),
+                "left_out": comparison.left_out,
+            },
+            inputs=inputs,
+            inputs_hash=hash_json(inputs),
+        )
+    return _result(folder, read_manifest(folder, KIND), time.monotonic() - started)
+
+
+def _control(encoder: Encoder, seed: int) -> Encoder:
+    """An untrained encoder of the same architecture, bands and normalisation."""
+    backbone = seeded_encoder(encoder.backbone.name, encoder.bands, seed + 1, stem=encoder.backbone.stem)
+    return Encoder(backbone, encoder.mean, encoder.std, {"method": "random"}).eval()
+
+
+def _inputs(
+    source: Source, opened: Encoder, encoder: str | Path | Encoder, seed: int, labels_per_class: int | None
+) -> dict[str, Any]:
+    """All that the head depends on."""
+    weights = None
+    if not isinstance(encoder, Encoder):
+        weights = hash_file(Path(encoder) / ENCODER_WEIGHTS)
+    return {
+        "task": source.spec.model_dump(mode="json"),
+        "encoder": weights or hash_json({"bands": opened.bands, "sum": [float(p.sum()) for p in opened.parameters()]}),
+        "chips": source.chips.id,
+        "labels": source.labels.id if source.labels is not None else None,
+        "region": source.name,
+        "period": str(source.period) if source.period else None,
+        "months": list(source.months) if source.months else None,
+        "seed": seed,
+        "labels_per_class": labels_per_class,
+    }
+
+
+def _check_place(out: Path) -> None:
+    """A folder that geossl did not write is never replaced."""
+    if out.is_dir() and any(out.iterdir()):
+        if is_complete(out):
+            read_manifest(out, KIND)
+            return
+        raise InputError(
+            "this folder holds something else",
+            where=out,
+            expected="a folder that is new or empty, or an earlier head",
+            remedy="choose another --out",
+        )
+    if out.exists() and not out.is_dir():
+        raise InputError("this is a file", where=out, expected="a folder", remedy="choose another --out")
+
+
+def _warn_of_other_pixels(encoder: Encoder, chips: ChipSet) -> None:
+    taught = encoder.meta.get("resolution_m")
+    if taught and abs(float(taught) - chips.resolution_m) > 0.05 * float(taught):
+        warn(f"the encoder was pretrained at {taught:g} m pixels, these chips have {chips.resolution_m:g} m")
+
+
+def _check_examples(spec: TaskSpec, examples: PixelExamples | ChipExamples) -> None:
+    for side in ("train", "test"):
+        if not len(examples.part(side)):
+            raise InputError(
+                f"no usable label in the {'training' if side == 'train' else side} blocks",
+                where=f"task {spec.name}",
+                remedy="give labels that are spread wider, or another --seed",
+            )
+    if not len(examples.part("val")):
+        warn("no label in a validation block: regularisation stays at C = 1 instead of being chosen")
+
+
+def _describe(source: Source, examples: PixelExamples | ChipExamples, sentence: str) -> str:
+    what = "labelled pixels" if isinstance(examples, PixelExamples) else "labelled chips"
+    counts = ", ".join(f"{len(examples.part(side))} {side}" for side in ("train", "val", "test"))
+    chips = len(examples.data.rows)
+    return f"{source.spec.title} on {source.chips.name}: {counts} {what} ({chips} chips). {sentence}"
+
+
+def _facts(
+    source: Source,
+    encoder: Encoder,
+    examples: PixelExamples | ChipExamples,
+    sentence: str,
+    counts: dict[str, int],
+) -> dict[str, Any]:
+    """The first table of the report."""
+    unit = "pixels" if isinstance(examples, PixelExamples) else "chips"
+    facts: dict[str, Any] = {
+        "task": f"{source.spec.title} ({source.spec.kind})",
+        "encoder": f"{encoder.meta.get('method', 'not said')}, {encoder.backbone.name}",
+        "pretrained on": (encoder.meta.get("chips") or {}).get("name", "not said"),
+        "chips": f"{source.chips.name}, {len(examples.data.rows)} chips with labels, {source.chips.resolution_m:g} m",
+        "bands": list(encoder.bands),
+        f"labelled {unit}": counts,
+        "blocks": {side: len(source.blocks(side)) for side in ("train", "val", "test")},
+        "split": sentence,
+    }
+    if source.labels is not None:
+        facts["labels"] = source.labels.path.name
+        facts["labelled places"] = source.labels.counts()
+        facts["labels on no clear chip"] = source.unmatched
+    return facts
+
+
+def _result(folder: Path, manifest: dict[str, Any], seconds: float) -> FinetuneResult:
+    metrics = manifest["metrics"]
+    interval: Sequence[float] | None = metrics["interval"]
+    return FinetuneResult(
+        head=folder,
+        report=folder / REPORT,
+        task=manifest["task"]["name"],
+        headline=metrics["headline"],
+        value=metrics["value"],
+        interval=None if interval is None else (interval[0], interval[1]),
+        rows=metrics["rows"],
+        left_out=metrics["left_out"],
+        labels=manifest["labels"],
+        seconds=round(seconds, 1),
+    )

@@ -1,0 +1,103 @@
+"""Which labelled blocks train, choose and test a head, so that nothing is tested where the encoder has learnt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from geossl.chips.chipset import ChipSet
+from geossl.chips.splits import split_blocks
+from geossl.errors import InputError
+
+VAL_SHARE, TEST_SHARE = 0.2, 0.3
+
+
+@dataclass(frozen=True)
+class LabelSplit:
+    """Each labelled block's part (``train``, ``val`` or ``test``) and one sentence on how it came about."""
+
+    sides: dict[str, str]
+    sentence: str
+
+    def blocks(self, side: str) -> list[str]:
+        """The blocks of one part, sorted."""
+        return sorted(block for block, part in self.sides.items() if part == side)
+
+
+def split_labelled(blocks: Iterable[str], chips: ChipSet, encoder_meta: dict[str, Any], seed: int) -> LabelSplit:
+    """Split the blocks that carry labels.
+
+    Where the encoder was pretrained on these very chips, its held-out blocks are the ones to test on, and blocks it
+    trained on only train (or choose). Otherwise 30 % of the blocks test and 20 % choose.
+
+    Raises:
+        InputError: labels in one block only, or in no block held out of pretraining.
+    """
+    labelled = sorted({str(block) for block in blocks})
+    if len(labelled) < 2:
+        raise InputError(
+            "all labels lie in one block, so nothing is left to test on",
+            where=chips.path,
+            found=f"block {labelled[0]}" if labelled else "no block",
+            remedy="give labels that are spread wider, or a region with smaller blocks (block_tiles in its YAML)",
+        )
+    pretrained = _pretrained_on(chips, encoder_meta)
+    if pretrained is None:
+        sides = split_blocks(labelled, seed, VAL_SHARE, TEST_SHARE)
+        transductive = bool(encoder_meta.get("transductive")) and _same_chips(chips, encoder_meta)
+        return LabelSplit(
+            sides,
+            "Blocks were split by hash; "
+            + (
+                "the encoder was pretrained on all of these chips, test blocks included (transductive)."
+                if transductive
+                else "the encoder has not seen these chips in pretraining."
+            ),
+        )
+    return _held_out(labelled, pretrained, chips, seed)
+
+
+def _held_out(labelled: list[str], pretrained: dict[str, list[str]], chips: ChipSet, seed: int) -> LabelSplit:
+    side = {block: part for part, names in pretrained.items() for block in names}
+    unseen = [block for block in labelled if block not in side]
+    sides = {block: side.get(block, "train") for block in labelled}
+    if len(unseen) > 1:
+        sides |= split_blocks(unseen, seed, VAL_SHARE, TEST_SHARE)
+    sentence = "Test blocks are blocks that were held out of pretraining."
+    if "test" not in sides.values():
+        sides = {block: "test" if part == "val" else part for block, part in sides.items()}
+        sentence = "Test blocks are validation blocks of pretraining: no label lies in its test blocks."
+    if "test" not in sides.values():
+        raise InputError(
+            "no label lies in a block that was held out of pretraining",
+            where=chips.path,
+            expected=f"labels in blocks {', '.join(sorted([*pretrained.get('test', []), *pretrained.get('val', [])])[:8])}",
+            found=f"labels in {len(labelled)} blocks, all of them trained on",
+            remedy="add labels there, or use an encoder pretrained elsewhere or with another --seed",
+        )
+    training = [block for block, part in sides.items() if part == "train"]
+    if not training:
+        raise InputError(
+            "no label lies in a training block",
+            where=chips.path,
+            found=f"labels in {len(labelled)} blocks held out of pretraining",
+            remedy="give labels that are spread wider",
+        )
+    if "val" not in sides.values() and len(training) > 2:
+        sides |= {block: part for block, part in split_blocks(training, seed, VAL_SHARE, 0.0).items() if part == "val"}
+    return LabelSplit(sides, sentence)
+
+
+def _same_chips(chips: ChipSet, meta: dict[str, Any]) -> bool:
+    """By name too: a store that has grown since has another id, but its blocks are the same ground."""
+    known = meta.get("chips") or {}
+    return bool(known) and (known.get("id") == chips.id or known.get("name") == chips.name)
+
+
+def _pretrained_on(chips: ChipSet, meta: dict[str, Any]) -> dict[str, list[str]] | None:
+    """The encoder's split where it was pretrained on these chips and held blocks out; else None."""
+    if meta.get("transductive") or not _same_chips(chips, meta):
+        return None
+    splits = meta.get("splits")
+    return {part: [str(block) for block in names] for part, names in splits.items()} if splits else None

@@ -1,0 +1,78 @@
+"""The Kornia operations on their own: composable, unclamped, steered by ``params=``."""
+
+from __future__ import annotations
+
+import kornia.augmentation as K
+import pytest
+import torch
+
+from geossl.views.ops import (
+    RandomBandContrast,
+    RandomBandDrop,
+    RandomBandGain,
+    RandomBandGray,
+    RandomGain,
+    RandomOffset,
+    RandomSensorNoise,
+)
+
+ALL = [
+    RandomGain(0.25),
+    RandomBandGain(0.1),
+    RandomOffset(0.05),
+    RandomBandContrast((0.5, 2.0)),
+    RandomBandDrop(p=1.0),
+    RandomBandGray(p=1.0),
+    RandomSensorNoise(0.01),
+]
+IMAGES = torch.rand(4, 12, 16, 16, generator=torch.Generator().manual_seed(0)) * 3 - 1
+
+
+@pytest.mark.parametrize("op", ALL, ids=lambda op: type(op).__name__)
+def test_every_op_changes_all_images_repeats_by_its_parameters_and_never_clamps(op):
+    torch.manual_seed(0)
+    out = op(IMAGES)
+    assert out.shape == IMAGES.shape
+    assert ((out - IMAGES).abs().flatten(1).amax(1) > 0).all()
+    assert torch.equal(op(IMAGES, params=op._params), out)
+    if not isinstance(op, RandomBandGray):
+        assert out.max() > 1.3 and out.min() < -0.3
+
+
+@pytest.mark.parametrize("op", ALL, ids=lambda op: type(op).__name__)
+def test_probability_zero_leaves_the_image_alone(op):
+    params = {**op.forward_parameters(IMAGES.shape), "batch_prob": torch.zeros(4)}
+    assert torch.equal(op(IMAGES, params=params), IMAGES)
+
+
+def test_ops_compose_with_kornias_own_and_leave_masks_to_the_geometry():
+    torch.manual_seed(0)
+    pipeline = K.AugmentationSequential(
+        K.RandomHorizontalFlip(p=1.0), *ALL[:4], ALL[6], K.RandomVerticalFlip(p=1.0), data_keys=["input", "mask"]
+    )
+    mask = (torch.rand(4, 1, 16, 16) > 0.5).float()
+    out, turned = pipeline(IMAGES, mask)
+    assert out.shape == IMAGES.shape and torch.equal(turned, mask.flip(2, 3))
+
+
+def test_each_op_does_what_it_says():
+    flat = IMAGES.flatten(2)
+    torch.manual_seed(0)
+    gained = RandomGain(0.25)(IMAGES) / IMAGES
+    torch.testing.assert_close(gained, gained[:, :1, :1, :1].expand_as(gained))
+    assert 0.77 < gained.min() and gained.max() < 1.29
+    by_band = RandomBandGain(0.1)(IMAGES) / IMAGES
+    torch.testing.assert_close(by_band, by_band[..., :1, :1].expand_as(by_band))
+    assert by_band[0, :, 0, 0].std() > 0.01
+    added = RandomOffset(0.05)(IMAGES) - IMAGES
+    assert added.abs().max() <= 0.0501 and added.flatten(1).std(1).max() < 1e-6
+    stretched = RandomBandContrast((2.0, 2.0))(IMAGES).flatten(2)
+    torch.testing.assert_close(stretched.mean(2), flat.mean(2))
+    torch.testing.assert_close(stretched.std(2), 2 * flat.std(2))
+    dropped = RandomBandDrop(p=1.0)(IMAGES).flatten(2)
+    assert ((dropped.std(2) < 1e-6).sum(1) == 1).all()
+    torch.testing.assert_close(dropped.mean(2), flat.mean(2))
+    gray = RandomBandGray(p=1.0)(IMAGES)
+    torch.testing.assert_close(gray, IMAGES.mean(1, keepdim=True).expand_as(gray))
+    noise = RandomSensorNoise(0.01)(IMAGES) - IMAGES
+    assert noise.std().item() == pytest.approx(0.01, rel=0.05)
