@@ -162,7 +162,7 @@ def _build(plan: BuildPlan, started: float) -> TilesResult:
         for chip in chips:
             status = _status(chip)
             bar.advance(note=f"{counts['ok'] + counts['partial']} stored")
-            before = plan.known.get(plan.ids[chip.number])
+            before = plan.known.get(chip.number)
             failed = chip.share(Flag.READ_FAILED)
             if status == "failed" or (before is not None and failed >= before):
                 counts["failed"] += 1
@@ -210,7 +210,7 @@ def _row(plan: BuildPlan, chip: Chip, status: str) -> dict[str, Any]:
     left, top = plan.grid.corner(ix * plan.grid.tile_px, iy * plan.grid.tile_px)
     baselines = sorted({scene.baseline for scene in chip.scenes if scene.baseline})
     return {
-        "chip": plan.ids[chip.number],
+        "chip": plan.candidates.chip_id(chip.number),
         "tile": f"{ix}_{iy}",
         "ix": ix,
         "iy": iy,

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from geossl.cube.connect import Scene
 
 _METRES_PER_DEGREE = 111_320.0
+_OFF_GRID = 0.01
 _SAME_PIXEL = 1e-3  # in pixels: two grids closer than this are one
 
 
@@ -159,6 +160,15 @@ def region_grid(region: Region, scenes: Sequence[Scene]) -> Grid:
     )
     phase = same.most_common(1)[0][0] if same else (0.0, 0.0)
     return Grid(crs, pixel, phase, region.tile_px, region.block_tiles)
+
+
+def on_grid(grid: Grid, scene: Scene) -> bool:
+    """Whether the grid's pixels are the scene's own (of its finest bands)."""
+    native = _native(scene)
+    if native is None or native.crs != grid.crs or not np.allclose(native.resolution, grid.resolution, rtol=1e-6):
+        return False
+    apart = [abs(a - b) / step for a, b, step in zip(native.corner, grid.origin, grid.resolution, strict=True)]
+    return all(abs(pixels - round(pixels)) < _OFF_GRID for pixels in apart)
 
 
 @dataclass(frozen=True)

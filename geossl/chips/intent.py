@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 from odc.geo import CRS
 
 from geossl import artefacts, config
-from geossl.chips.grid import Grid, region_grid
-from geossl.chips.plan import Candidates, Panel, draw, find_candidates, panel_side, panels
+from geossl.chips.grid import Grid, on_grid, region_grid
+from geossl.chips.plan import Candidates, Panel, chip_keys, draw, find_candidates, panel_side, panels
 from geossl.chips.reading import bytes_per_pixel
 from geossl.chips.store import ChipStore, empty_rows, part_files, read_parts
 from geossl.chips.writer import check_same
@@ -37,10 +38,8 @@ class BuildPlan:
     """The drawn candidates, done or not."""
     todo: tuple[int, ...]
     """Those to read."""
-    ids: np.ndarray
-    """Chip names of all candidates."""
-    known: dict[str, float]
-    """Chips of the plan that have a row: share of failed pixels."""
+    known: dict[int, float]
+    """Candidates that have a row in the store: their share of unread pixels."""
     work: tuple[Panel, ...]
     parts: tuple[Path, ...]
     """The commits that the plan knows of."""
@@ -106,20 +105,30 @@ def make_plan(
     candidates = find_candidates(region, grid, scenes)
     if not len(candidates):
         raise InputError("no tile of this region lies in a scene", where=f"region {region.name}")
-    ids = candidates.chip_ids()
     parts = tuple(part_files(path)) if store else ()
     rows = read_parts(path) if store else empty_rows()
-    known = {chip: float(share) for chip, share in zip(rows["chip"], rows["failed"], strict=True)}
-    complete = np.fromiter((chip in known for chip in ids), dtype=bool, count=len(ids))
-    chosen = draw(candidates, grid, max_chips, complete)
-    todo = tuple(int(number) for number in chosen if known.get(ids[number], 1.0) > 0)
-    side = panel_side(bytes_per_pixel(names, chosen_product.encoding))
+    known = _known(candidates, rows)
+    done = np.zeros(len(candidates), dtype=bool)
+    done[list(known)] = True
+    chosen = draw(candidates, grid, max_chips, done)
+    todo = tuple(int(number) for number in chosen if known.get(int(number), 1.0) > 0)
+    native = all(on_grid(grid, scene) for day in candidates.scenes for scene in day)
+    side = panel_side(bytes_per_pixel(names, chosen_product.encoding), native)
     wanted = set(todo)
     work = tuple(p for p in panels(candidates, grid, chosen, side) if wanted.intersection(p.chips)) if wanted else ()
-    plan = BuildPlan(region, chosen_product, grid, names, path, candidates, chosen, todo, ids, known, work, parts)
+    plan = BuildPlan(region, chosen_product, grid, names, path, candidates, chosen, todo, known, work, parts)
     if store:
         check_same(path, plan.facts())
     return plan
+
+
+def _known(candidates: Candidates, rows: pd.DataFrame) -> dict[int, float]:
+    """The candidates that have a row, and their share of unread pixels."""
+    days = pd.to_datetime(rows["solar_day"]).map(pd.Timestamp.toordinal).to_numpy(np.int64)
+    keys = chip_keys(rows["ix"].to_numpy(np.int64), rows["iy"].to_numpy(np.int64), days)
+    there, of_candidates, of_rows = np.intersect1d(candidates.keys(), keys, assume_unique=True, return_indices=True)
+    shares = rows["failed"].to_numpy()
+    return {int(c): float(shares[r]) for c, r in zip(of_candidates, of_rows, strict=True)} if len(there) else {}
 
 
 def _check_grid(store: ChipStore, region: Region, asked: tuple[int | None, int | None]) -> None:

@@ -26,6 +26,7 @@ _CLOUDY = 60.0  # per cent; days above are drawn only when the better ones of th
 _PANEL_BYTES = 256 << 20
 _PANEL_STEP = 512  # the usual block side of a COG
 _PANEL_MAX = 3072  # six such blocks of the finest bands, one of bands six times as coarse
+_PANEL_MAX_WARPED = 4608
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,18 @@ class Candidates:
     def __len__(self) -> int:
         return len(self.ix)
 
-    def chip_ids(self) -> np.ndarray:
-        """Names of the chips: tile and solar day, ``ix_iy_yyyymmdd``."""
-        stamps = [day.strftime("%Y%m%d") for day in self.days]
-        return np.array(
-            [f"{x}_{y}_{stamps[d]}" for x, y, d in zip(self.ix, self.iy, self.day, strict=True)], dtype=object
-        )
+    def chip_id(self, number: int) -> str:
+        """A chip's name: tile and solar day, ``ix_iy_yyyymmdd``."""
+        return f"{self.ix[number]}_{self.iy[number]}_{self.days[self.day[number]]:%Y%m%d}"
+
+    def keys(self) -> np.ndarray:
+        """One int64 a candidate: tile and day, as :func:`chip_keys`."""
+        return chip_keys(self.ix, self.iy, np.array([day.toordinal() for day in self.days], np.int64)[self.day])
+
+
+def chip_keys(ix: np.ndarray, iy: np.ndarray, ordinal: np.ndarray) -> np.ndarray:
+    """Tile and day (proleptic ordinal) in one int64, to compare millions of chips at once."""
+    return ((ix.astype(np.int64) << 42) + ((iy.astype(np.int64) + (1 << 20)) << 21)) + ordinal.astype(np.int64)
 
 
 def find_candidates(region: Region, grid: Grid, scenes: Sequence[Scene]) -> Candidates:
@@ -149,10 +156,14 @@ class Panel:
         return grid.window(self.column, self.row, self.width, self.height)
 
 
-def panel_side(bytes_per_pixel: int) -> int:
-    """Pixels a side of the areas that are read at once: a multiple of usual COG blocks, bounded in memory."""
-    side = int((_PANEL_BYTES / bytes_per_pixel) ** 0.5) // _PANEL_STEP * _PANEL_STEP
-    return max(_PANEL_STEP, min(_PANEL_MAX, side))
+def panel_side(bytes_per_pixel: int, native: bool = True) -> int:
+    """Pixels a side of the areas that are read at once: a multiple of usual COG blocks, bounded in memory.
+
+    Off the scenes' own grid areas are larger: their edges cut through blocks, which are then decoded twice.
+    """
+    most_bytes, most = (_PANEL_BYTES, _PANEL_MAX) if native else (2 * _PANEL_BYTES, _PANEL_MAX_WARPED)
+    side = int((most_bytes / bytes_per_pixel) ** 0.5) // _PANEL_STEP * _PANEL_STEP
+    return max(_PANEL_STEP, min(most, side))
 
 
 def panels(candidates: Candidates, grid: Grid, planned: np.ndarray, side: int) -> Iterator[Panel]:

@@ -10,6 +10,8 @@ The manifest is the commit: data without a row do not exist. A later row of the 
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,13 +19,13 @@ from typing import Any
 import geopandas as gpd
 import numpy as np
 import pandas as pd
-import zarr
 
 from geossl import artefacts
 from geossl.chips.chipset import ChipSet, Rows
 from geossl.chips.grid import Grid
+from geossl.chips.shards import read_chunks
 from geossl.errors import InputError
-from geossl.products import Encoding
+from geossl.products import Encoding, Flag
 
 __all__ = ["KIND", "SHARD", "STORED", "ChipSet", "ChipStore", "open_store", "part_files", "read_parts"]
 
@@ -32,7 +34,7 @@ SHARD = 256
 """Chips a shard."""
 STORED = ("ok", "partial")
 """States of chips that have pixels; ``partial``: some of them could not be read and are flagged READ_FAILED."""
-_WHOLE_FROM = 16  # wanted chips of one shard from which it is cheaper to read the span at once
+_THREADS = min(4, os.cpu_count() or 1)
 
 
 class ChipStore:
@@ -79,30 +81,32 @@ class ChipStore:
         return table
 
     def load(self, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
-        """Chips of table rows in that order: stored integers (n, band, y, x) and flags (n, y, x) uint8."""
+        """Chips of table rows in that order: stored integers (n, band, y, x) and flags (n, y, x) uint8.
+
+        Raises:
+            WorkError: a shard is missing or damaged.
+        """
         places = self.table["index"].to_numpy()[np.asarray(rows, dtype=np.int64)]
         data = np.empty((len(places), len(self.bands), *self.shape), dtype=self.encoding.dtype)
         valid = np.empty((len(places), *self.shape), dtype=np.uint8)
-        for shard in np.unique(places // SHARD):
+        nodata = 0 if self.encoding.nodata is None else self.encoding.nodata
+
+        def read(shard: int) -> None:
             wanted = np.flatnonzero(places // SHARD == shard)
-            self._load_shard(places[wanted], wanted, data, valid)
+            wanted = wanted[np.argsort(places[wanted], kind="stable")]  # through the file from front to back
+            for name, target, fill in (("data", data, nodata), ("valid", valid, int(Flag.NODATA))):
+                part = np.empty((len(wanted), *target.shape[1:]), dtype=target.dtype)
+                file = self.path / name / "c" / str(shard) / "/".join("0" * (target.ndim - 1))
+                read_chunks(file, places[wanted] % SHARD, SHARD, part, fill)
+                target[wanted] = part
+
+        shards = np.unique(places // SHARD).tolist()
+        if len(shards) > 1:
+            with ThreadPoolExecutor(_THREADS) as pool:
+                list(pool.map(read, shards))
+        elif shards:
+            read(shards[0])
         return data, valid
-
-    def _load_shard(self, places: np.ndarray, into: np.ndarray, data: np.ndarray, valid: np.ndarray) -> None:
-        pixels, flags = self._arrays
-        if len(places) >= _WHOLE_FROM:
-            first, last = int(places.min()), int(places.max()) + 1
-            data[into] = pixels[first:last][places - first]
-            valid[into] = flags[first:last][places - first]
-            return
-        for target, place in zip(into, places, strict=True):
-            data[target] = pixels[int(place)]
-            valid[target] = flags[int(place)]
-
-    @cached_property
-    def _arrays(self) -> tuple[Any, Any]:
-        group = zarr.open_group(self.path, mode="r")
-        return group["data"], group["valid"]
 
 
 def open_store(path: Path) -> ChipStore:

@@ -137,7 +137,7 @@ def _create_arrays(path: Path, facts: dict[str, Any], encoding: Encoding, grid: 
     if encoding.nodata is not None:
         scaling["_FillValue"] = FillValueCoder.encode(dtype.type(encoding.nodata), dtype)
     group.attrs.update({**facts, "convention": "reflectance = stored * scale_factor + add_offset", "shard": SHARD})
-    common: dict[str, Any] = {"compressors": ZstdCodec(level=1), "overwrite": True}
+    common: dict[str, Any] = {"compressors": ZstdCodec(level=1, checksum=True), "overwrite": True}
     group.create_array(
         "data",
         shape=(0, len(bands), side, side),

@@ -37,7 +37,7 @@ def index(
 
       geossl cube index catalog.json
 
-      geossl cube index https://stac.example.org/v1 --product sentinel-2-l2a --region malardalen --period 2024-05/2024-09
+      geossl cube index https://stac.example.org/v1 --product sentinel-2-l2a --region malardalen --period 2024-07
     """
 
     def work() -> IndexResult:

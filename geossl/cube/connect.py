@@ -308,7 +308,7 @@ def scene_of(dataset: Dataset) -> Scene:
 
 
 def solar_day(moment: Moment, longitude: float) -> date:
-    """The date at a longitude (degrees) by the sun: 15 degrees an hour. A time of 00:00:00 means only the day is known."""
+    """The date at a longitude (degrees) by the sun, 15 degrees an hour; of 00:00:00 only the day is known."""
     if moment.time() == time.min:
         return moment.date()
     return (moment + timedelta(hours=longitude / 15)).date()

@@ -78,7 +78,7 @@ def product_document(name: str, profile: ProductProfile) -> dict[str, Any]:
 
 
 def _odc_nodata(nodata: float | None, dtype: str) -> float | int | str:
-    """ODC wants a nodata value that fits the type; where there is none, one that hardly occurs. geossl reads its own."""
+    """ODC wants a nodata value that fits the type; where there is none, one that hardly occurs."""
     import numpy as np
 
     kind = np.dtype(dtype)
@@ -94,7 +94,7 @@ def dataset_document(item: Item, product: str, profile: ProductProfile) -> dict[
     """An item as an EO3 dataset document (before ``prep_eo3``).
 
     Raises:
-        RefusedItem: no time, no usable footprint or grid, a band missing, or a file that cannot be opened for its grid.
+        RefusedItem: no time, no usable footprint or grid, a band missing, or a file without grid.
     """
     properties = item.get("properties", {})
     moment = _moment(properties)
@@ -236,6 +236,7 @@ def _outline(footprint: Any, grid: GeoBox) -> Geometry:
         )
     if in_degrees.geom_type != "Polygon" or footprint.geom_type != "Polygon":
         return whole
+    assert grid.crs is not None
     return Geometry(footprint, "EPSG:4326").to_crs(grid.crs)
 
 

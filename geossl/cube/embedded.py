@@ -74,7 +74,7 @@ class EmbeddedServer:
         atexit.register(self.close)
 
     def close(self) -> None:
-        """Let go of the server; the last one stops it. Closing twice is harmless, and a forked child's copy only closes."""
+        """Let go of the server; the last one stops it. Closing twice is harmless; a forked child stops nothing."""
         if self._users.closed:
             return
         atexit.unregister(self.close)

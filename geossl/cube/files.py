@@ -19,14 +19,16 @@ from rasterio.io import DatasetReader
 _MOST_OPEN = 96
 _Key = tuple[str, int, int]
 
-GDAL_OPTIONS: dict[str, str | int] = {
-    "GDAL_CACHEMAX": 128 << 20,  # bytes; files stay open, so that blocks of every file read so far would pile up otherwise
+os.environ.setdefault("GDAL_CACHEMAX", "128")
+"""MB for all of GDAL, read once at its first use. Files stay open here, so that with GDAL's own limit (a share of all
+memory) the blocks of every file read so far would pile up."""
+
+GDAL_OPTIONS = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # no listing of a bucket for every file
     "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".tif,.tiff,.jp2,.TIF,.TIFF,.JP2",
     "GDAL_HTTP_MULTIPLEX": "YES",
     "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
     "GDAL_HTTP_TIMEOUT": "60",
-    "VSI_CACHE": "TRUE",
     "GDAL_INGESTED_BYTES_AT_OPEN": "32768",
 }
 

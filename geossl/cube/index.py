@@ -158,6 +158,8 @@ def _product(
     cube: Cube, collection: str, name: str, named: str | None, items: Sequence[Item]
 ) -> tuple[ProductProfile, str, OdcProduct]:
     """The product as it is in the cube, or made now from the fitting profile."""
+    from sqlalchemy.exc import IntegrityError
+
     present = cube.index.products.get_by_name(name)
     if present is not None:
         known = profiles.of_odc_product(present)
@@ -175,7 +177,10 @@ def _product(
     if named is None and origin.startswith("inferred"):
         say(f"no profile fits {collection}; inferred from its items:\n{describe(resolved)}")
     document = documents.product_document(name, resolved)
-    added = cube.index.products.add(cube.index.products.from_doc(document))
+    try:
+        added = cube.index.products.add(cube.index.products.from_doc(document))
+    except IntegrityError:  # another process was first
+        added = cube.index.products.get_by_name(name)
     assert added is not None
     return resolved, origin, added
 
@@ -211,8 +216,6 @@ def _dataset(item: Item, product: OdcProduct, name: str, profile: ProductProfile
 
 def _write(cube: Cube, datasets: dict[str, Dataset]) -> tuple[int, int, int]:
     """Add what is new, update what has changed. Returns the numbers of new, changed and unchanged datasets."""
-    from datacube.index.abstract import DatasetTuple
-
     store = cube.index.datasets
     ids = list(datasets)
     known = {identifier for identifier, there in zip(ids, store.bulk_has(ids), strict=True) if there}
@@ -223,23 +226,42 @@ def _write(cube: Cube, datasets: dict[str, Dataset]) -> tuple[int, int, int]:
         if identifier in stored and _changed(stored[identifier], datasets[identifier])
     ]
     news = [datasets[identifier] for identifier in ids if identifier not in known]
-    if news:
-        tuples = [DatasetTuple(dataset.product, dataset.metadata_doc, dataset.uri or "", {}) for dataset in news]
-        status = store.bulk_add(tuples, batch_size=_BATCH)
-        if status.completed != len(news):
-            raise WorkError(
-                "the cube did not take every scene",
-                where=f"cube '{cube.name}'",
-                expected=f"{len(news)} scenes",
-                found=f"{status.completed}",
-                remedy="run the same command again; see datacube's log above",
-            )
+    added = _add(cube, news)
     if changed:
         from datacube.utils.changes import allow_any
 
         for dataset in changed:
             store.update(dataset, updates_allowed={(): allow_any})
-    return len(news), len(changed), len(known) - len(changed)
+    return added, len(changed), len(datasets) - added - len(changed)
+
+
+def _add(cube: Cube, news: Sequence[Dataset]) -> int:
+    """Add datasets; those that another process has added in the meantime are not counted."""
+    from datacube.index.abstract import DatasetTuple
+    from sqlalchemy.exc import IntegrityError
+
+    store = cube.index.datasets
+    left = list(news)
+    while left:
+        tuples = [DatasetTuple(dataset.product, dataset.metadata_doc, dataset.uri or "", {}) for dataset in left]
+        try:
+            status = store.bulk_add(tuples, batch_size=_BATCH)
+        except IntegrityError:  # the whole batch is refused for one known id
+            there = list(store.bulk_has([dataset.id for dataset in left]))
+            if not any(there):
+                raise
+            left = [dataset for dataset, known in zip(left, there, strict=True) if not known]
+            continue
+        if status.completed != len(left):
+            raise WorkError(
+                "the cube did not take every scene",
+                where=f"cube '{cube.name}'",
+                expected=f"{len(left)} scenes",
+                found=f"{status.completed}",
+                remedy="run the same command again; see datacube's log above",
+            )
+        break
+    return len(left)
 
 
 def _changed(old: Any, new: Any) -> bool:

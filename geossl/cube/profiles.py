@@ -107,11 +107,11 @@ def find_rasters(profile: ProductProfile, item: Item) -> dict[str, Raster]:
     found: dict[str, Raster] = {}
     for measurement, band in profile.bands.items():
         for name in (measurement, *band.aliases, band.common):
-            if (raster := by_name.get(name.lower())) is not None:
-                found[measurement] = raster
+            if name.lower() in by_name:
+                found[measurement] = by_name[name.lower()]
                 break
-    if profile.mask and (mask := by_name.get(profile.mask.band.lower())) is not None:
-        found[profile.mask.band] = mask
+    if profile.mask is not None and profile.mask.band.lower() in by_name:
+        found[profile.mask.band] = by_name[profile.mask.band.lower()]
     return found
 
 

@@ -113,16 +113,23 @@ def encode(dn: np.ndarray, missing: np.ndarray, scaling: Scaling, encoding: Enco
     """Digital numbers in the product's encoding; ``missing`` pixels become its nodata (0 where it has none).
 
     Any shape. Integers with the encoding's own scale are shifted without rounding. A value that would fall on the
-    nodata number moves one step aside, and values outside the type are clipped, so that valid stays valid.
+    nodata number moves one step aside, and values outside the type are clipped, so that valid stays valid. May write
+    into ``dn`` and return it.
     """
     target = np.dtype(encoding.dtype)
+    if dn.dtype == target and scaling.as_dict() == {
+        "scale": encoding.scale,
+        "offset": encoding.offset,
+        "nodata": encoding.nodata,
+    }:
+        return dn if target.kind != "f" and not missing.any() else _filled(dn, missing, encoding)
     ratio = scaling.scale / encoding.scale
     shift = (scaling.offset - encoding.offset) / encoding.scale
     if target.kind == "f":
         stored = (dn.astype(np.float64) * ratio + shift).astype(target)
     elif dn.dtype.kind in "iu" and math.isclose(ratio, 1.0, rel_tol=1e-6) and abs(shift - round(shift)) < 1e-3:
         if round(shift) == 0 and dn.dtype == target:
-            stored = dn.copy()
+            stored = dn
         else:
             bounds = np.iinfo(target)
             stored = np.clip(dn.astype(np.int32) + round(shift), bounds.min, bounds.max).astype(target)
@@ -130,9 +137,14 @@ def encode(dn: np.ndarray, missing: np.ndarray, scaling: Scaling, encoding: Enco
         bounds = np.iinfo(target)
         values = np.where(missing, 0, dn).astype(np.float64) * ratio + shift
         stored = np.clip(np.rint(values), bounds.min, bounds.max).astype(target)
-    fill = 0 if encoding.nodata is None else encoding.nodata
     if target.kind != "f" and encoding.nodata is not None:
-        step = -1 if int(fill) == np.iinfo(target).max else 1
-        stored[stored == target.type(int(fill))] = target.type(int(fill) + step)
-    stored[missing] = target.type(fill)
+        fill = int(encoding.nodata)
+        step = -1 if fill == np.iinfo(target).max else 1
+        stored[stored == target.type(fill)] = target.type(fill + step)
+    return _filled(stored, missing, encoding)
+
+
+def _filled(stored: np.ndarray, missing: np.ndarray, encoding: Encoding) -> np.ndarray:
+    """Write the encoding's nodata where there is no value, in place."""
+    stored[missing] = stored.dtype.type(0 if encoding.nodata is None else encoding.nodata)
     return stored

@@ -160,12 +160,15 @@ def _read_scene(
             add(nowhere, _absent(scene, wanted[number]))
             data[number] = fill
             return
-        dn, missing, reason = _read(source, geobox, product.profile.resampling, source.scaling.nodata)
+        out = data[number]
+        dn, missing, reason = _read(source, geobox, product.profile.resampling, source.scaling.nodata, out)
         if reason is not None:
             data[number] = fill
             add(_failed(source, geobox), ReadFailure(scene.id, wanted[number], source.uri, reason))
             return
-        data[number] = radiometry.encode(dn, missing, source.scaling, encoding)
+        stored = radiometry.encode(dn, missing, source.scaling, encoding)
+        if stored is not out:
+            out[...] = stored
         if missing.any():
             add(missing.astype(np.uint8) * np.uint8(Flag.NODATA))
 
@@ -268,21 +271,24 @@ def _failed(source: _Band, geobox: GeoBox) -> np.ndarray:
     if source.grid is None:
         return np.full(geobox.shape.yx, int(Flag.READ_FAILED), np.uint8)
     marks = np.full(geobox.shape.yx, int(Flag.NODATA), np.uint8)
-    marks[_plan(source.grid, geobox).roi_dst] = int(Flag.READ_FAILED)
+    marks[_roi(_plan(source.grid, geobox).roi_dst)] = int(Flag.READ_FAILED)
     return marks
 
 
 def _read(
-    source: _Band, geobox: GeoBox, resampling: str, nodata: float | None
+    source: _Band, geobox: GeoBox, resampling: str, nodata: float | None, out: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray, str | None]:
-    """Digital numbers on the grid, where they are missing, and why it failed (``None``: it did not)."""
+    """Digital numbers on the grid, where they are missing, and why it failed (``None``: it did not).
+
+    The numbers are read straight into ``out`` (and are ``out``) where its type is the file's and nothing is resampled.
+    """
     reason = ""
     for attempt in range(_RETRIES + 1):
         if attempt:
             time.sleep(_PAUSE_S * attempt)
         try:
             with files.opened(source.uri) as file:
-                return *_read_file(file, source, geobox, resampling, nodata), None
+                return *_read_file(file, source, geobox, resampling, nodata, out), None
         except (RasterioError, OSError, IndexError) as error:
             reason = str(error) or type(error).__name__
         except ValueError as error:
@@ -292,7 +298,7 @@ def _read(
 
 
 def _read_file(
-    file: Any, source: _Band, geobox: GeoBox, resampling: str, nodata: float | None
+    file: Any, source: _Band, geobox: GeoBox, resampling: str, nodata: float | None, out: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray]:
     from odc.geo.geobox import GeoBox as Box
 
@@ -302,22 +308,24 @@ def _read_file(
             f"the file has {file.height} x {file.width} pixels, the index says {grid.shape.y} x {grid.shape.x}; "
             "index it again"
         )
-    height, width = geobox.shape.yx
+    shape = geobox.shape.yx
     plan = _plan(grid, geobox)
-    into_y, into_x = plan.roi_dst
+    into, window = _roi(plan.roi_dst), _roi(plan.roi_src)
     dtype = np.dtype(file.dtypes[source.index - 1])
-    if into_y.start >= into_y.stop or into_x.start >= into_x.stop:
-        return np.zeros((height, width), dtype), np.ones((height, width), bool)
+    if any(roi.start >= roi.stop for roi in (*into, *window)):
+        return np.zeros(shape, dtype), np.ones(shape, bool)
     if plan.paste_ok and plan.read_shrink == 1:
-        part = file.read(source.index, window=_window(plan.roi_src))
-        missing_part = radiometry.is_nodata(part, nodata)
-        if part.shape == (height, width):
-            return part, missing_part
-        values, missing = np.zeros((height, width), dtype), np.ones((height, width), bool)
-        values[plan.roi_dst], missing[plan.roi_dst] = part, missing_part
-        return values, missing
+        whole = (into[0].stop - into[0].start, into[1].stop - into[1].start) == shape
+        target = out if whole and out is not None and out.dtype == dtype else None
+        part = file.read(source.index, window=_window(window), out=target)
+        missing = radiometry.is_nodata(part, nodata)
+        if whole:
+            return (part if target is None else target), missing
+        values, nothing = np.zeros(shape, dtype), np.ones(shape, bool)
+        values[into], nothing[into] = part, missing
+        return values, nothing
     margin = 3 + math.ceil(plan.scale)
-    rows, columns = (slice(roi.start - margin, roi.stop + margin) for roi in plan.roi_src)
+    rows, columns = (slice(roi.start - margin, roi.stop + margin) for roi in window)
     inside = rows.start >= 0 and columns.start >= 0 and rows.stop <= grid.shape.y and columns.stop <= grid.shape.x
     rows, columns = (
         slice(max(0, cut.start), min(size, cut.stop)) for cut, size in ((rows, grid.shape.y), (columns, grid.shape.x))
@@ -327,7 +335,15 @@ def _read_file(
     return resample(part, missing, grid[rows, columns], geobox, resampling, inside=inside)
 
 
-def _window(roi: tuple[slice, slice]) -> Window:
+_Roi = tuple[slice, slice]
+
+
+def _roi(roi: Any) -> _Roi:
+    rows, columns = roi
+    return slice(rows.start, rows.stop), slice(columns.start, columns.stop)
+
+
+def _window(roi: _Roi) -> Window:
     rows, columns = roi
     return Window(columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start)
 

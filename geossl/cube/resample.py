@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from affine import Affine
@@ -37,7 +37,7 @@ def resample(
     Returns:
         Numbers (y, x), of the same type (float32 where GDAL warps integers), and where they are missing.
     """
-    to_source = ~grid.transform * geobox.transform if grid.crs == geobox.crs else None
+    to_source = ~grid.transform @ geobox.transform if grid.crs == geobox.crs else None
     if to_source is not None and _is_axis_aligned(to_source):
         if method == "nearest":
             return _nearest(part, missing, to_source, geobox.shape.yx)
@@ -102,7 +102,7 @@ def _bilinear(part: np.ndarray, rows: _Taps, columns: _Taps, dtype: np.dtype) ->
     Eight times as fast as ``scipy.ndimage`` for a whole scene, and equal to it to the last digit of an integer.
     """
     wide = part.dtype.itemsize > 2 and part.dtype != np.float32
-    numbers = part.astype(np.float64 if wide else np.float32)
+    numbers: Any = part.astype(np.float64 if wide else np.float32)
     left, right, weight = columns
     narrow = numbers.take(left, 1)
     step = numbers.take(right, 1)

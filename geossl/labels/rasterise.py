@@ -1,4 +1,4 @@
-"""Labels onto the pixels of tiles, at the dates they hold for. What carries no label is 255 (or NaN), never background."""
+"""Labels onto the pixels of tiles. What carries no label is 255 (or NaN), never background."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def _claimed(geometry: object, shape: tuple[int, int], transform: Affine) -> np.
 
 
 def touching(labels: Labels, left: np.ndarray, top: np.ndarray, width: float, height: float) -> list[np.ndarray]:
-    """For each tile (corner ``left``, ``top`` in the labels' CRS, of ``width`` x ``height``) the labels that touch it."""
+    """The labels that touch each tile (corner ``left``, ``top`` in the labels' CRS, of ``width`` x ``height``)."""
     tree = STRtree(labels.frame.geometry.to_numpy())
     pairs = tree.query(box(left, top - height, left + width, top), predicate="intersects")
     return [np.sort(pairs[1][pairs[0] == tile]) for tile in range(len(left))]

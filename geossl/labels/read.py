@@ -263,7 +263,7 @@ def _dates(frame: gpd.GeoDataFrame, field: str | None, path: Path) -> pd.Series:
 def _confidence(frame: gpd.GeoDataFrame, field: str | None, path: Path) -> np.ndarray:
     if field is None or field not in frame.columns:
         return np.ones(len(frame))
-    values = pd.to_numeric(frame[field], errors="coerce").to_numpy(dtype=np.float64)
+    values = pd.to_numeric(frame[field], errors="coerce").to_numpy(dtype=np.float64, copy=True)
     values[frame[field].isna().to_numpy()] = 1.0
     bad = ~((values >= 0) & (values <= 1))
     if bad.any():

@@ -5,6 +5,7 @@ Everything that can be wrong with the input is found here, so that a wrong comma
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -13,20 +14,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from odc.geo.geobox import GeoBox
-from odc.geo.geom import Geometry
 
 from geossl.artefacts import MANIFEST, hash_file, hash_json
 from geossl.config import geossl_home
 from geossl.errors import InputError
 from geossl.maps.layers import span_of
 from geossl.maps.legend import Legend, make_legend
-from geossl.maps.predictors import CHIP_KINDS, MapHead, make_predictor
+from geossl.maps.predictors import MapHead, make_predictor
 from geossl.maps.sources import ChipMosaicSource, CubeSource, WindowSource, grow_to_cells
 from geossl.maps.stream import Predictor, make_layout
 from geossl.maps.windows import Layout
 from geossl.regions import Period, Region, load_region, parse_months, parse_period
 
 if TYPE_CHECKING:
+    from shapely.geometry.base import BaseGeometry
+
     from geossl.chips.chipset import ChipSet
     from geossl.cube.connect import Product, Scene
 
@@ -236,7 +238,7 @@ def _from_cube(
         scenes = cube.find(chosen, region.geometry, when, months)
         if not scenes:
             raise _no_scenes(cube.find(chosen, region.geometry), chosen, region, when, months)
-    grid = map_grid(region, scenes)
+    grid, outline = map_grid(region, scenes)
     grid = grow_to_cells(grid, predictor.cell_px, predictor.least_px)
     if grid.shape[0] * grid.shape[1] > MAX_CELLS:
         raise InputError(
@@ -246,7 +248,7 @@ def _from_cube(
             found=f"{grid.shape[0]} × {grid.shape[1]} pixels",
             remedy="map the region in parts",
         )
-    return CubeSource(chosen, scenes, bands, grid, region.geometry_in(str(grid.crs)))
+    return CubeSource(chosen, scenes, bands, grid, outline)
 
 
 def _no_scenes(
@@ -263,14 +265,18 @@ def _no_scenes(
     )
 
 
-def map_grid(region: Region, scenes: Sequence[Scene]) -> GeoBox:
-    """The grid of a map: the region's own CRS and resolution, else the pixel grid of the first scene."""
-    scene = min(scenes, key=lambda scene: (abs(scene.geobox.resolution.x), scene.solar_day, str(scene.id)))
-    if region.crs is None:
-        area = Geometry(region.geometry_in(str(scene.geobox.crs)), scene.geobox.crs)
-        return scene.geobox.enclosing(area)
-    resolution = region.resolution_m or abs(scene.geobox.resolution.x)
-    return GeoBox.from_geopolygon(Geometry(region.geometry_in(region.crs), region.crs), resolution)
+def map_grid(region: Region, scenes: Sequence[Scene]) -> tuple[GeoBox, BaseGeometry]:
+    """The part of the region's tile grid that the region covers, and the region in that CRS.
 
+    Pixels of a map are pixels of the region's chips; a hundredth of a pixel at the edge is left out.
+    """
+    from geossl.chips.grid import region_grid, to_grid_crs
 
-__all__ = ["CHIP_KINDS", "MapPlan", "Workpieces", "make_plan"]
+    tiles = region_grid(region, scenes)
+    outline = to_grid_crs(region.geometry, tiles.crs)
+    west, south, east, north = outline.bounds
+    left, right = ((x - tiles.origin[0]) / tiles.resolution[0] for x in (west, east))
+    top, bottom = ((tiles.origin[1] - y) / tiles.resolution[1] for y in (north, south))
+    column, row = math.floor(left + 0.01), math.floor(top + 0.01)
+    width, height = (max(1, math.ceil(end - 0.01) - start) for end, start in ((right, column), (bottom, row)))
+    return tiles.window(column, row, width, height), outline

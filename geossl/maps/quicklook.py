@@ -76,7 +76,7 @@ def draw_quicklook(
 
         figure.colorbar(ScalarMappable(scale[1], scale[0]), ax=axes, shrink=0.6, label=legend.unit or "value")
     _scale_bar(axes, shape, pixel_m)
-    figure.savefig(target, dpi=120, metadata={"Software": None}, facecolor="white")
+    figure.savefig(target, dpi=120, metadata={"Software": None}, pil_kwargs={"compress_level": 3}, facecolor="white")
 
 
 def value_range(values: np.ndarray) -> tuple[float, float]:

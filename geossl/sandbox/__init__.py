@@ -1,0 +1,1 @@
+"""A simulated region whose truth is known: landscape, seasons, light, scenes, truth rasters, sparse labels."""

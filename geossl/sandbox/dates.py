@@ -64,9 +64,7 @@ def plan_acquisitions(spec: SandboxSpec) -> list[Acquisition]:
     return scenes
 
 
-def _acquisition(
-    spec: SandboxSpec, number: int, day: date, is_clear: bool, rng: np.random.Generator
-) -> Acquisition:
+def _acquisition(spec: SandboxSpec, number: int, day: date, is_clear: bool, rng: np.random.Generator) -> Acquisition:
     platform = "a" if day.year < 2017 or rng.random() < 0.5 else "b"  # Sentinel-2B was launched in March 2017
     at = datetime(day.year, day.month, day.day, 10, 20, tzinfo=UTC) + timedelta(seconds=int(rng.integers(0, 900)))
     cover = float(rng.choice([0.0, rng.uniform(0.005, 0.06)])) if is_clear else float(rng.uniform(0.10, 0.72))

@@ -127,7 +127,7 @@ def _numbered(
     key = np.zeros((side, side), np.int64)
     base = np.int64(1 << 44)  # kinds of objects get ranges of keys that cannot meet
 
-    def put(mask: np.ndarray, kind: np.ndarray | int, keys: np.ndarray | int) -> None:
+    def put(mask: np.ndarray, kind: np.ndarray | int, keys: np.ndarray | np.int64) -> None:
         cover[mask] = kind[mask] if isinstance(kind, np.ndarray) else kind
         key[mask] = keys[mask] if isinstance(keys, np.ndarray) else keys
 
@@ -163,9 +163,7 @@ def _per_object(of_stand: np.ndarray, first_stand: dict[int, int], n: int) -> np
     return table
 
 
-def _heights(
-    cover: np.ndarray, number: np.ndarray, first_stand: dict[int, int], stands: Stands, built: Built
-) -> Field:
+def _heights(cover: np.ndarray, number: np.ndarray, first_stand: dict[int, int], stands: Stands, built: Built) -> Field:
     """Height of the vegetation and of gardens and houses, metres."""
     forest = np.isin(cover, [int(kind) for kind in (*FOREST, Cover.CLEAR_CUT)])
     height = _per_object(stands.height_m, first_stand, int(number.max()) + 1)[number]

@@ -45,11 +45,17 @@ def fractal(
     fx = fft.rfftfreq(whole).astype(np.float32)[None, :]
     along = fx * np.float32(np.cos(angle)) - fy * np.float32(np.sin(angle))
     across = fx * np.float32(np.sin(angle)) + fy * np.float32(np.cos(angle))
-    radius = np.hypot(along * np.float32(np.sqrt(stretch)), across / np.float32(np.sqrt(stretch))) * wavelength
-    spectrum *= np.where(radius > 1, np.maximum(radius, 1) ** np.float32(-slope / 2), 1)
+    along *= np.float32(np.sqrt(stretch) * wavelength)
+    across *= np.float32(wavelength / np.sqrt(stretch))
+    gain = np.hypot(along, across, out=along)  # in place: these arrays are larger than the field
+    del across
+    np.maximum(gain, 1, out=gain)
+    spectrum *= np.power(gain, np.float32(-slope / 2), out=gain)
     spectrum[0, 0] = 0
-    field = fft.irfft2(spectrum, s=(whole, whole))[:side, :side]
-    return ((field - field.mean()) / field.std()).astype(np.float32)
+    field = fft.irfft2(spectrum, s=(whole, whole), overwrite_x=True)[:side, :side].astype(np.float32)
+    field -= field.mean()
+    field /= field.std()
+    return field
 
 
 def ranks(field: Field) -> Field:
@@ -67,13 +73,15 @@ def gaussian(field: Field) -> Field:
 
 def hash01(*keys: np.ndarray | int) -> np.ndarray:
     """Integers to numbers in 0…1 that look random and depend on the keys alone (splitmix64). Shape: broadcast keys."""
-    state = np.uint64(0x9E3779B97F4A7C15)
+    state = np.full((), 0x9E3779B97F4A7C15, np.uint64)
     with np.errstate(over="ignore"):
         for key in keys:
-            state = (np.asarray(key).astype(np.int64).astype(np.uint64) + state) * np.uint64(0xBF58476D1CE4E5B9)
-            state = (state ^ (state >> np.uint64(29))) * np.uint64(0x94D049BB133111EB)
-            state = state ^ (state >> np.uint64(32))
-    return (state >> np.uint64(11)).astype(np.float64) / float(1 << 53)
+            state = np.asarray(
+                (np.asarray(key).astype(np.int64).astype(np.uint64) + state) * np.uint64(0xBF58476D1CE4E5B9)
+            )
+            state = np.asarray((state ^ (state >> np.uint64(29))) * np.uint64(0x94D049BB133111EB))
+            state = np.asarray(state ^ (state >> np.uint64(32)))
+    return np.asarray((state >> np.uint64(11)).astype(np.float64) / float(1 << 53))
 
 
 def smoothstep(values: np.ndarray, low: float, high: float) -> np.ndarray:

@@ -29,8 +29,11 @@ class Sun:
 
 
 def sun_position(latitude: float, day: int, hour: float) -> Sun:
-    """The sun at ``hour`` of solar time on a day of the year (Cooper's declination; within half a degree)."""
-    declination = np.radians(23.45 * np.sin(2 * np.pi * (284 + day) / 365))
+    """The sun at ``hour`` of solar time on a day of the year (declination after Spencer 1971, good to 0.05°)."""
+    year = 2 * np.pi * (day - 1) / 365
+    declination = 0.006918 - 0.399912 * np.cos(year) + 0.070257 * np.sin(year)
+    declination += -0.006758 * np.cos(2 * year) + 0.000907 * np.sin(2 * year)
+    declination += -0.002697 * np.cos(3 * year) + 0.00148 * np.sin(3 * year)
     turn, lat = np.radians(15 * (hour - 12)), np.radians(latitude)
     up = np.sin(lat) * np.sin(declination) + np.cos(lat) * np.cos(declination) * np.cos(turn)
     east = -np.cos(declination) * np.sin(turn)
@@ -49,9 +52,9 @@ def terrain_light(elevation: Field, sun: Sun) -> Field:
     fall_y, fall_x = np.gradient(elevation, PIXEL_M)
     azimuth, height = np.radians(sun.azimuth), np.radians(sun.elevation)
     # The ground's normal is (-dz/dx, -dz/dnorth, 1); rows run south.
-    incidence = (
-        np.sin(height) + np.cos(height) * (-fall_x * np.sin(azimuth) + fall_y * np.cos(azimuth))
-    ) / np.sqrt(1 + fall_x**2 + fall_y**2)
+    incidence = (np.sin(height) + np.cos(height) * (-fall_x * np.sin(azimuth) + fall_y * np.cos(azimuth))) / np.sqrt(
+        1 + fall_x**2 + fall_y**2
+    )
     return np.clip((np.clip(incidence, 0.05, None) / np.sin(height)) ** 0.6, 0.5, 1.5).astype(np.float32)
 
 
@@ -99,8 +102,9 @@ def make_sky(side: int, rng: np.random.Generator, sun: Sun, cover: float, cirrus
     height_m = rng.uniform(900, 2400)
     size = rng.uniform(45, 170)
     down, right = away_from_sun(sun, height_m / np.tan(np.radians(sun.elevation)) / PIXEL_M)
-    margin = int(np.ceil(max(abs(down), abs(right)))) + 2
-    wide = side + 2 * margin  # clouds outside the square throw shadows into it
+    # Clouds outside the square throw shadows into it: the field is larger on the side where the sun stands.
+    wide = side + int(np.ceil(max(abs(down), abs(right)))) + 2
+    top, left = int(np.ceil(max(0.0, down))), int(np.ceil(max(0.0, right)))
     nothing = np.zeros((side, side), np.float32)
     cloud = shade = nothing
     bright = np.ones((side, side), np.float32)
@@ -108,13 +112,13 @@ def make_sky(side: int, rng: np.random.Generator, sun: Sun, cover: float, cirrus
         field = fractal(wide, rng, size, slope=3.3) + 0.25 * fractal(wide, rng, 420, slope=4)
         edge = np.quantile(field, 1 - min(cover, 0.985))
         body = smoothstep(field, edge - 0.12, edge + 0.5)
-        at = slice(margin, margin + side)
-        cloud = body[at, at].copy()
-        shade = ndimage.shift(body, (down, right), order=1, mode="nearest")[at, at].copy()
-        depth = np.clip((field - edge)[at, at], 0, 1.4)
-        slope_y, slope_x = np.gradient(ndimage.gaussian_filter(field[at, at], 1.2))
+        square = (slice(top, top + side), slice(left, left + side))
+        cloud = body[square].copy()
+        shade = ndimage.shift(body, (down, right), order=1, mode="nearest")[square].copy()
+        depth = np.clip(field[square] - edge, 0, 1.4)
+        slope_y, slope_x = np.gradient(ndimage.gaussian_filter(field[square], 1.2))
         to_sun = np.array(away_from_sun(sun, 1.0))
-        bright = 0.62 + 0.30 * depth - 1.1 * (slope_y * to_sun[0] + slope_x * to_sun[1]).clip(-0.2, 0.2) * -1.0
+        bright = 0.62 + 0.30 * depth + 1.1 * (slope_y * to_sun[0] + slope_x * to_sun[1]).clip(-0.2, 0.2)
         bright = np.clip(bright, 0.5, 1.3).astype(np.float32)
     veil = nothing
     if cirrus > 0.002:

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from geossl.sandbox.classes import Cover
-from geossl.sandbox.noise import Field, fractal, hash01
+from geossl.sandbox.noise import fractal, hash01
 from geossl.sandbox.terrain import Terrain
 
 PIXEL_M = 10.0

@@ -7,6 +7,7 @@ leys cut two or three times, birch in leaf from the second week of May.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,8 @@ from geossl.sandbox.landscape import Landscape, Objects
 from geossl.sandbox.noise import hash01
 from geossl.sandbox.spectra import MATERIALS, SPECTRA, stressed
 
+Fill = Callable[[np.ndarray, np.ndarray], dict[str, np.ndarray | float]]
+"""Day of year and age of objects → shares of materials."""
 _GREEN = ("crop", "grass", "spruce", "pine", "leaves", "moss")
 RESPONSE: dict[int, float] = {
     Cover.GRASSLAND: 1.0,
@@ -201,7 +204,12 @@ def _ley(day: np.ndarray, chance: np.ndarray) -> tuple[np.ndarray, np.ndarray, f
     return green, 0.75 * (0.95 - green), 0.0
 
 
-_CROPS = {Crop.SPRING_BARLEY: _barley, Crop.WINTER_WHEAT: _wheat, Crop.OILSEED_RAPE: _rape, Crop.LEY: _ley}
+_CROPS: dict[Crop, Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray | float]]] = {
+    Crop.SPRING_BARLEY: _barley,
+    Crop.WINTER_WHEAT: _wheat,
+    Crop.OILSEED_RAPE: _rape,
+    Crop.LEY: _ley,
+}
 
 
 def _leaf(day: np.ndarray) -> np.ndarray:
@@ -230,7 +238,7 @@ def _mixed(day: np.ndarray, age: np.ndarray) -> dict[str, np.ndarray | float]:
     return {**leafy, "spruce": 1 - part}
 
 
-def _conifer(name: str, undergrowth: float):  # type: ignore[no-untyped-def]
+def _conifer(name: str, undergrowth: float) -> Fill:
     def fill(day: np.ndarray, age: np.ndarray) -> dict[str, np.ndarray | float]:
         summer = _rise(day, 150, 9) * (1 - 0.5 * _rise(day, 262, 9))
         litter = undergrowth * (0.6 + 0.8 * age)
@@ -260,7 +268,7 @@ def _gardens(day: np.ndarray, age: np.ndarray) -> dict[str, np.ndarray | float]:
     return {"grass": grass, "leaves": 0.24 * leaf, "twigs": 0.24 * (1 - leaf), "gravel": 0.76 - grass}
 
 
-_COVERS = {
+_COVERS: dict[Cover, Fill] = {
     Cover.WATER: lambda day, age: {"water": 1.0},
     Cover.ROAD: lambda day, age: {"grass": 0.5, "gravel": 0.5},
     Cover.BUILT_UP: _gardens,

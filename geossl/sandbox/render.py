@@ -17,7 +17,7 @@ from geossl.sandbox.landscape import Landscape
 from geossl.sandbox.noise import Field, fractal, generator, smoothstep
 from geossl.sandbox.phenology import State, describe
 from geossl.sandbox.seasons import Moisture, Seasons, moisture
-from geossl.sandbox.spectra import BANDS, CANOPY_CONTRAST, Band, spectrum
+from geossl.sandbox.spectra import BANDS, CANOPY_CONTRAST, spectrum
 
 STRIP = 240
 """Rows rendered at once; a multiple of 6, so that strips are whole pixels of 60 m."""
@@ -148,7 +148,7 @@ def _mean(values: Field, step: int) -> Field:
 
 def _all(mask: np.ndarray, step: int) -> np.ndarray:
     rows, columns = mask.shape
-    return mask.reshape(rows // step, step, columns // step, step).all(axis=(1, 3))
+    return np.asarray(mask.reshape(rows // step, step, columns // step, step).all(axis=(1, 3)))
 
 
 def _reflectance(land: Landscape, state: State, common: _Light, index: int, rows: slice) -> Field:
@@ -215,7 +215,7 @@ def classify(
     seen = cloud * np.exp(0.45 * uneven)
     shaded = shade * np.exp(0.35 * uneven) > 0.24
     shaded |= (spots > 2.7) & (nir < 0.16) & (wet < 0.5)
-    swell = uneven > 0.3
+    swell = uneven > 0.8
     shaded |= ndimage.binary_dilation(shaded, iterations=1) & swell
     scl = np.where(shaded, 3, scl)
     scl = np.where(veil * np.exp(0.4 * uneven) > 0.11, 10, scl)
@@ -227,8 +227,3 @@ def classify(
     if swath is not None:
         scl = np.where(_all(swath, 2), scl, 0)
     return scl.astype(np.uint8)
-
-
-def native_size(band: Band, size: int) -> int:
-    """Pixels a side that a band of a square of ``size`` 10 m pixels has in its file."""
-    return -(-size * 10 // band.gsd_m)

@@ -34,12 +34,12 @@ _DRY: dict[str, tuple[tuple[int, int, float, float], ...]] = {
 ROOT_M: dict[int, float] = {
     Cover.ARABLE: 1.0,
     Cover.GRASSLAND: 0.75,
-    Cover.SPRUCE: 1.5,
-    Cover.PINE: 1.9,
-    Cover.PLANTATION: 1.9,
-    Cover.BROADLEAF: 2.1,
-    Cover.MIXED: 1.75,
-    Cover.CLEAR_CUT: 0.8,
+    Cover.SPRUCE: 1.9,
+    Cover.PINE: 2.6,
+    Cover.PLANTATION: 2.6,
+    Cover.BROADLEAF: 2.8,
+    Cover.MIXED: 2.3,
+    Cover.CLEAR_CUT: 1.1,
     Cover.MIRE: 2.4,
     Cover.BUILT_UP: 0.9,
 }
@@ -65,9 +65,9 @@ def make_weather(rng: np.random.Generator, dry: str | None) -> Weather:
     day = np.arange(DAYS)
     month = np.minimum((day / 30.5).astype(int), 11)
     spell = np.convolve(rng.standard_normal(DAYS + 20), np.ones(9) / 3, "same")[10 : 10 + DAYS]  # wet and dry weeks
-    wet = rng.random(DAYS) < np.clip(0.40 + 0.16 * spell, 0.06, 0.85)
+    wet = rng.random(DAYS) < np.clip(0.40 + 0.11 * spell, 0.12, 0.8)
     rain = wet * rng.gamma(0.8, 1.0, DAYS) * (_RAIN_MM_MONTH[month] / 30.5 / 0.40 / 0.8)
-    rain *= rng.lognormal(0.0, 0.10)
+    rain *= rng.lognormal(0.0, 0.06)
     evaporation = np.clip(3.1 * np.sin((day - 65) / 230 * np.pi), 0.15, None) ** 1.05
     evaporation *= 1 + 0.10 * np.clip(-spell, -1.2, 1.2)
     for first, last, share, factor in _DRY.get(dry or "", ()):
@@ -122,7 +122,7 @@ def make_seasons(spec: SandboxSpec) -> Seasons:
     return Seasons(
         stress={year: table[0] for year, table in tables.items()},
         dryness={year: table[1] for year, table in tables.items()},
-        normal=np.mean(normals, axis=0, dtype=np.float32),
+        normal=np.stack(normals).mean(axis=0, dtype=np.float32),
         shift_days=shift,
     )
 

@@ -164,7 +164,8 @@ def line_share(path: np.ndarray, width_m: float, side: int) -> Field:
     near = np.unique(points.round().astype(int), axis=0)
     near = (near[:, None, :] + offsets).reshape(-1, 2)
     near = near[((near >= 0) & (near < side)).all(axis=1)]
-    near = np.stack(np.divmod(np.unique(near[:, 0] * side + near[:, 1]), side), -1)
+    flat = np.unique(near[:, 0] * side + near[:, 1])
+    near = np.stack([flat // side, flat % side], -1)
     away = cKDTree(points).query(near, workers=1)[0] * PIXEL_M
     share[near[:, 0], near[:, 1]] = np.clip((width_m / 2 + 5 - away) / 10, 0, min(1.0, width_m / 10))
     return share
@@ -256,5 +257,3 @@ def _rivers(terrain: Terrain, rng: np.random.Generator) -> list[np.ndarray]:
     far = np.argsort(np.hypot(rows - start[0], columns - start[1]))
     goal = far[int(0.35 * len(far))]
     return _route(graph, n, start, [(float(rows[goal]), float(columns[goal]))])
-
-

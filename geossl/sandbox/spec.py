@@ -21,10 +21,10 @@ PRODUCT = "sandbox_s2_l2a"
 class LabelCounts(config.Settings):
     """How many labels are drawn."""
 
-    polygons: int = Field(60, ge=0)
-    points: int = Field(150, ge=0)
-    landcover_points: int = Field(220, ge=0)
-    landcover_polygons: int = Field(60, ge=0)
+    polygons: int = Field(ge=0)
+    points: int = Field(ge=0)
+    landcover_points: int = Field(ge=0)
+    landcover_polygons: int = Field(ge=0)
 
 
 class SandboxSpec(config.Settings):
@@ -41,12 +41,12 @@ class SandboxSpec(config.Settings):
     latitude: float = Field(ge=-66, le=66)
     seed: int
     years: tuple[int, ...] = Field(min_length=1)
-    dry_years: dict[int, Literal["severe", "moderate"]] = {}
+    dry_years: dict[int, Literal["severe", "moderate"]] = Field(default_factory=dict)
     scenes_a_year: tuple[int, int]
     first_day: str
     last_day: str
     shoulder_scene: float = Field(0.0, ge=0, le=1)
-    labels: LabelCounts = LabelCounts()
+    labels: LabelCounts
 
     @field_validator("left_m", "top_m")
     @classmethod

@@ -65,11 +65,11 @@ def make_terrain(side: int, rng: np.random.Generator) -> Terrain:
     column = np.arange(side, dtype=np.float32)[None, :] - side * (0.55 + 0.05 * wander)
     esker = (np.exp(-((column / (9 + 4 * knolls.clip(-1, 2))) ** 2)) * smoothstep(rank, 0.12, 0.25)).astype(np.float32)
 
-    hollow = fractal(side, rng, 45, slope=3.4)
-    patches = fractal(side, rng, 28, slope=2.8)
+    hollow = fractal(side, rng, 50, slope=3.8)
+    patches = fractal(side, rng, 40, slope=3.6)
     clay = np.clip(0.92 - 1.05 * smoothstep(rank, 0.15, FOREST_FROM + 0.15) + 0.16 * patches - 0.8 * esker, 0.02, 1)
     wet = np.clip(-0.35 * hollow - 0.2 * (rank - 0.5), -0.4, 0.8)
-    capacity = np.clip((62 + 120 * clay) * (1 + 0.45 * wet + 0.20 * patches), 26, 300)
+    capacity = np.clip((72 + 92 * clay) * (1 + 0.50 * wet + 0.20 * patches), 26, 300)
     return Terrain(
         elevation=elevation.astype(np.float32),
         rank=rank,

@@ -15,10 +15,10 @@ from geossl.tasks import scratch
 from geossl.tasks.compare import Comparison, Judge, Row, draw_seeds, possible_budgets, quick_score
 from geossl.tasks.examples import ChipExamples
 from geossl.tasks.heads import ChipNet
-from geossl.tasks.linear import Linear, LinearKind, Scaling, fit_linear
+from geossl.tasks.linear import Linear, LinearKind, Scaling, fit_linear, settled
 from geossl.tasks.spec import TaskSpec
 
-OURS, RANDOM = "this head (encoder + band statistics)", "same head, random encoder"
+OURS, RANDOM = "this head (encoder + statistics)", "same head, random encoder"
 ENCODER_ONLY, RANDOM_ONLY = "encoder alone", "random encoder alone"
 STATISTICS, RICH = "band statistics", "statistics, indices, texture"
 CONVOLUTIONS, SCRATCH, CONSTANT = "random convolutions + statistics", "supervised from scratch", "constant answer"
@@ -35,7 +35,7 @@ def compare_chips(
     """
     train, val, test = (examples.part(side) for side in ("train", "val", "test"))
     judge = Judge(spec, examples.target[test], examples.data.block[test], seed)
-    budgets = possible_budgets(labels_per_class, _chips_of_rarest(spec, examples.target[train]))
+    budgets = possible_budgets(labels_per_class, _chips_of_usual(spec, examples.target[train]))
     main = budgets[0] if labels_per_class is not None else None
     subsets = {budget: _draws(examples, train, budget, seed) for budget in budgets}
     net = ChipNet(encoder, spec.outputs).eval()
@@ -46,10 +46,10 @@ def compare_chips(
             joined, widths = np.concatenate(kinds, axis=1), [one.shape[1] for one in kinds]
             scaling = Scaling.of(joined[train], widths)
             for budget, draws in subsets.items():
-                models = [_fit(spec, joined, examples, chips, val, scaling) for chips in draws]
-                strengths = sorted({model.strength for model in models})
+                last = widths[-1] if len(widths) > 1 else None
+                models = [_fit(spec, joined, examples, chips, val, scaling, last) for chips in draws]
                 figures = judge.figures([_said(spec, model, joined[test]) for model in models])
-                rows.append(Row(name, budget, figures, len(draws), f"C {', '.join(f'{one:g}' for one in strengths)}"))
+                rows.append(Row(name, budget, figures, len(draws), settled(models)))
                 if name == OURS and budget == main:
                     net.set_weights(models[0])
                 bar.advance(len(draws), note=name)
@@ -95,7 +95,13 @@ def _all_features(
 
 
 def _fit(
-    spec: TaskSpec, features: np.ndarray, examples: ChipExamples, chips: np.ndarray, val: np.ndarray, scaling: Scaling
+    spec: TaskSpec,
+    features: np.ndarray,
+    examples: ChipExamples,
+    chips: np.ndarray,
+    val: np.ndarray,
+    scaling: Scaling,
+    last: int | None,
 ) -> Linear:
     kind: LinearKind = "multilabel" if spec.kind == "multilabel" else "multinomial"
     truth = examples.target[val]
@@ -111,6 +117,7 @@ def _fit(
         scaling,
         balanced=spec.balanced,
         judge=score if len(val) else None,
+        last=last,
     )
 
 
@@ -125,9 +132,10 @@ def _constant(spec: TaskSpec, target: np.ndarray, count: int) -> np.ndarray:
     return np.full(count, np.bincount(target, minlength=spec.outputs).argmax())
 
 
-def _chips_of_rarest(spec: TaskSpec, target: np.ndarray) -> int:
+def _chips_of_usual(spec: TaskSpec, target: np.ndarray) -> int:
+    """Training chips of the class or label in the middle of the ranking by frequency."""
     counts = target.sum(axis=0) if target.ndim == 2 else np.bincount(target, minlength=spec.outputs)
-    return int(max(counts.max(), 0)) if counts.size else 0
+    return int(np.median(counts[counts > 0]))
 
 
 def _draws(examples: ChipExamples, train: np.ndarray, budget: int | None, seed: int) -> Sequence[np.ndarray]:

@@ -169,9 +169,9 @@ def match_labels(
     if len(rows) > MAX_CHIPS:
         warn(f"labels touch {len(rows)} chips; {MAX_CHIPS} of them, evenly over the table, are used")
         rows = rows[np.linspace(0, len(rows) - 1, MAX_CHIPS).astype(int)]
-    held = [np.unique(np.concatenate(chosen[int(row)])) for row in rows]
-    met = np.unique(np.concatenate(held))
-    return Matched(rows, held, len(labels) - len(met))
+    held_on = [np.unique(np.concatenate(chosen[int(row)])) for row in rows]
+    met = np.unique(np.concatenate(held_on))
+    return Matched(rows, held_on, len(labels) - len(met))
 
 
 def _in_tile(

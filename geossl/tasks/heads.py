@@ -22,7 +22,7 @@ from geossl.errors import InputError
 from geossl.tasks.dense import pad_to, sample, upsample
 from geossl.tasks.linear import Linear
 from geossl.tasks.spec import TaskSpec
-from geossl.tasks.spectral import chip_statistics, fill, pixel_planes, plane_names
+from geossl.tasks.spectral import chip_statistics, fill, pixel_planes, plane_names, statistic_count
 
 KIND = "head"
 WEIGHTS = "head.safetensors"
@@ -90,14 +90,14 @@ class ChipNet(nn.Module):
     @property
     def widths(self) -> tuple[int, ...]:
         """Numbers of features of each kind: pooled maps, then statistics."""
-        return sum(self.encoder.channels[level] for level in POOLED), 4 * len(self.encoder.bands)
+        return sum(self.encoder.channels[level] for level in POOLED), statistic_count(self.encoder.bands)
 
     def features(self, values: Tensor, clear: Tensor) -> Tensor:
         """Features (B, sum of widths)."""
         encoder = self.encoder
         maps = encoder.features(fill(values, clear, encoder.mean))
         pooled = [maps[level].mean((2, 3)) for level in POOLED]
-        return torch.cat([*pooled, chip_statistics(values, clear, encoder.mean, encoder.std)], 1)
+        return torch.cat([*pooled, chip_statistics(values, clear, encoder.bands, encoder.mean, encoder.std)], 1)
 
     def forward(self, values: Tensor, clear: Tensor) -> Tensor:
         """Logits of every chip."""

@@ -18,9 +18,11 @@ from scipy.optimize import minimize
 from geossl.errors import InputError
 
 LinearKind = Literal["multinomial", "multilabel", "ridge"]
+BALANCES = (1.0, 0.25)
+"""Weights of the first kinds of features against the last that are tried."""
 STRENGTHS = tuple(10.0**power for power in range(-2, 5))
 """Inverse regularisation C that is tried; larger bends more to the labels."""
-_ITERATIONS = 300
+_ITERATIONS = 150
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,12 @@ class Scaling:
 
     mean: np.ndarray
     factor: np.ndarray
+
+    def weighed(self, last: int, balance: float) -> Scaling:
+        """The same, every kind but the last (of ``last`` features) multiplied by ``balance``."""
+        factor = self.factor.copy()
+        factor[: len(factor) - last] *= balance
+        return Scaling(self.mean, factor)
 
     @classmethod
     def of(cls, pool: np.ndarray, widths: Sequence[int]) -> Scaling:
@@ -52,6 +60,7 @@ class Linear:
     weight: np.ndarray
     bias: np.ndarray
     strength: float
+    balance: float = 1.0
 
     def scores(self, features: np.ndarray) -> np.ndarray:
         """Logits or values (n, K) of raw features (n, F)."""
@@ -67,6 +76,13 @@ class Linear:
         return scores[:, 0]
 
 
+def settled(models: Sequence[Linear]) -> str:
+    """What validation chose for these fits, for the report."""
+    strengths = ", ".join(f"{one:g}" for one in sorted({model.strength for model in models}))
+    balances = sorted({model.balance for model in models})
+    return f"C {strengths}" + (f"; encoder x {', '.join(f'{one:g}' for one in balances)}" if balances != [1.0] else "")
+
+
 def fit_linear(
     kind: LinearKind,
     features: np.ndarray,
@@ -76,9 +92,10 @@ def fit_linear(
     *,
     balanced: bool,
     judge: Callable[[Linear], float] | None,
+    last: int | None = None,
     strengths: Sequence[float] = STRENGTHS,
 ) -> Linear:
-    """Fit with every strength and keep the one that ``judge`` (validation score, higher is better) likes best.
+    """Fit with every strength (and balance) and keep the fit that ``judge``, the validation score, likes best.
 
     Args:
         kind: ``multinomial`` (targets (n,) class indices), ``multilabel`` ((n, K) 0/1), ``ridge`` ((n,) numbers).
@@ -88,27 +105,29 @@ def fit_linear(
         scaling: of the training pool.
         balanced: multinomial only: every class weighs the same in the loss.
         judge: None where there is no validation part; then C = 1.
+        last: width of the last kind of features, whose weight against the others is then tried too.
         strengths: what is tried, weakest fit first; of equal scores the stronger penalty wins.
 
     Raises:
         InputError: the training labels show fewer than two classes.
     """
-    x = scaling(features)
-    basis, x = _row_space(x)
     best: tuple[float, Linear] | None = None
-    start: np.ndarray | None = None
-    for strength in strengths if judge is not None else (1.0,):
-        if kind == "ridge":
-            weight, bias = _ridge(x, targets, strength)
-        else:
-            start = _logistic(kind, x, targets, outputs, strength, balanced, start)
-            weight, bias = start[:, :-1], start[:, -1]
-        weight = weight if basis is None else weight @ basis
-        raw = weight * scaling.factor
-        model = Linear(kind, raw, bias - raw @ scaling.mean, float(strength))
-        score = judge(model) if judge is not None else 0.0
-        if best is None or score > best[0] + 1e-9:
-            best = (score, model)
+    for balance in BALANCES if last is not None and judge is not None else (1.0,):
+        weighed = scaling if last is None else scaling.weighed(last, balance)
+        basis, x = _row_space(weighed(features))
+        start: np.ndarray | None = None
+        for strength in strengths if judge is not None else (1.0,):
+            if kind == "ridge":
+                weight, bias = _ridge(x, targets, strength)
+            else:
+                start = _logistic(kind, x, targets, outputs, strength, balanced, start)
+                weight, bias = start[:, :-1], start[:, -1]
+            weight = weight if basis is None else weight @ basis
+            raw = weight * weighed.factor
+            model = Linear(kind, raw, bias - raw @ scaling.mean, float(strength), balance)
+            score = judge(model) if judge is not None else 0.0
+            if best is None or score > best[0] + 1e-9:
+                best = (score, model)
     assert best is not None
     return best[1]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ from geossl.tasks.baselines import baseline_titles, index_baseline, majority
 from geossl.tasks.compare import Comparison, Judge, Row, draw_seeds, possible_budgets, quick_score
 from geossl.tasks.examples import PixelExamples, thin_places
 from geossl.tasks.heads import PixelNet
-from geossl.tasks.linear import Linear, LinearKind, Scaling, fit_linear
+from geossl.tasks.linear import Linear, LinearKind, Scaling, fit_linear, settled
 from geossl.tasks.spec import TaskSpec
 from geossl.tasks.spectral import plane_names
 
@@ -107,7 +107,7 @@ def _fitted(
     sides: Sides,
     subsets: dict[int | None, list[np.ndarray]],
     judge: Judge,
-    kinds: dict[str, Columns],
+    kinds: Mapping[str, Columns],
     main: int | None,
 ) -> tuple[list[Row], Linear]:
     """Rows of the linear head on each kind of columns of one network's features, and the weights of the first kind at
@@ -138,12 +138,11 @@ def _fitted(
                         scaling,
                         balanced=spec.balanced,
                         judge=score if len(sides.val) else None,
+                        last=widths[-1] if len(widths) > 1 else None,
                     )
                 )
-            strengths = sorted({model.strength for model in models})
             figures = judge.figures([model.predict(test[:, chosen]) for model in models])
-            note = f"C {', '.join(f'{one:g}' for one in strengths)}"
-            rows.append(Row(name, budget, figures, len(draws), note))
+            rows.append(Row(name, budget, figures, len(draws), settled(models)))
             if budget == main and head is None:
                 head = models[0]
     assert head is not None

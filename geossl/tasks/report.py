@@ -146,7 +146,9 @@ def _verdict(comparison: Comparison, budget: int | None) -> str:
     if ours is None:
         return ""
     sign = -1 if comparison.headline in LOWER_IS_BETTER else 1
-    beaten, lost, open_ = [], [], []
+    beaten: list[str] = []
+    lost: list[str] = []
+    open_: list[str] = []
     for row in comparison.rows:
         if row.budget != budget or row is ours:
             continue
@@ -184,7 +186,7 @@ def class_table(spec: TaskSpec, row: Row) -> Table:
 def _confusion_table(spec: TaskSpec, row: Row) -> Table:
     assert row.figures.confusion is not None
     body = [
-        [name, *(int(round(value)) for value in cells)]
+        [name, *(round(float(value)) for value in cells)]
         for name, cells in zip(spec.class_names, row.figures.confusion, strict=True)
     ]
     return Table(["truth", *spec.class_names], body)

@@ -28,8 +28,9 @@ class LabelSplit:
 def split_labelled(blocks: Iterable[str], chips: ChipSet, encoder_meta: dict[str, Any], seed: int) -> LabelSplit:
     """Split the blocks that carry labels.
 
-    Where the encoder was pretrained on these very chips, its held-out blocks are the ones to test on, and blocks it
-    trained on only train (or choose). Otherwise 30 % of the blocks test and 20 % choose.
+    Where the encoder was pretrained on these very chips, the blocks held out of that (its validation and test blocks,
+    neither of which it learnt from) test, and the blocks it trained on train or choose. Otherwise 30 % of the blocks
+    test and 20 % choose.
 
     Raises:
         InputError: labels in one block only, or in no block held out of pretraining.
@@ -59,34 +60,28 @@ def split_labelled(blocks: Iterable[str], chips: ChipSet, encoder_meta: dict[str
 
 
 def _held_out(labelled: list[str], pretrained: dict[str, list[str]], chips: ChipSet, seed: int) -> LabelSplit:
-    side = {block: part for part, names in pretrained.items() for block in names}
-    unseen = [block for block in labelled if block not in side]
-    sides = {block: side.get(block, "train") for block in labelled}
-    if len(unseen) > 1:
-        sides |= split_blocks(unseen, seed, VAL_SHARE, TEST_SHARE)
-    sentence = "Test blocks are blocks that were held out of pretraining."
-    if "test" not in sides.values():
-        sides = {block: "test" if part == "val" else part for block, part in sides.items()}
-        sentence = "Test blocks are validation blocks of pretraining: no label lies in its test blocks."
-    if "test" not in sides.values():
+    """Blocks outside pretraining's training part test; the others train, and some of them choose."""
+    trained = set(pretrained.get("train", []))
+    testing = [block for block in labelled if block not in trained]
+    training = [block for block in labelled if block in trained]
+    if not testing:
+        held = sorted([*pretrained.get("test", []), *pretrained.get("val", [])])
         raise InputError(
             "no label lies in a block that was held out of pretraining",
             where=chips.path,
-            expected=f"labels in blocks {', '.join(sorted([*pretrained.get('test', []), *pretrained.get('val', [])])[:8])}",
+            expected=f"labels in blocks {', '.join(held[:8])}",
             found=f"labels in {len(labelled)} blocks, all of them trained on",
             remedy="add labels there, or use an encoder pretrained elsewhere or with another --seed",
         )
-    training = [block for block, part in sides.items() if part == "train"]
     if not training:
         raise InputError(
             "no label lies in a training block",
             where=chips.path,
-            found=f"labels in {len(labelled)} blocks held out of pretraining",
+            found=f"labels in {len(labelled)} blocks, all of them held out of pretraining",
             remedy="give labels that are spread wider",
         )
-    if "val" not in sides.values() and len(training) > 2:
-        sides |= {block: part for block, part in split_blocks(training, seed, VAL_SHARE, 0.0).items() if part == "val"}
-    return LabelSplit(sides, sentence)
+    sides = dict.fromkeys(testing, "test") | split_blocks(training, seed, VAL_SHARE if len(training) > 2 else 0.0, 0.0)
+    return LabelSplit(sides, "Test blocks are those that were held out of pretraining; no other block is tested on.")
 
 
 def _same_chips(chips: ChipSet, meta: dict[str, Any]) -> bool:

@@ -34,6 +34,8 @@ from geossl.views.recipe import load_recipe
 if TYPE_CHECKING:
     from geossl.chips.build import TilesResult
 
+__all__ = ["Foreseen", "PretrainResult", "foresee", "plan_pretrain", "pretrain"]
+
 
 @dataclass(frozen=True)
 class Foreseen:

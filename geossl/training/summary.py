@@ -36,7 +36,7 @@ def write_report(
     """Write ``report.html``; ``figures`` are the rows of ``metrics.csv``, ``costs`` names to values."""
     pictures = true_colour(gallery.values[:_MOST_PICTURES], plan.chips.bands)
     unit = gallery.embeddings / np.maximum(np.linalg.norm(gallery.embeddings, axis=1, keepdims=True), 1e-12)
-    chips_are = "held-out validation chips" if gallery.held_out else "training chips (there are too few validation chips)"
+    chips_are = "held-out validation chips" if gallery.held_out else "training chips (too few are held out)"
     sections = [
         Section("Result", _result_text(plan, figures), tables=[_first_and_last(figures)]),
         Section("Learning", figures=_learning(figures)),

@@ -125,10 +125,7 @@ def measure(side: int, repeats: int) -> dict[str, float]:
     with torch.inference_mode():
         predictor.predict(by_count[batch], torch.ones(batch, 1, size, size, dtype=torch.bool))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    times = []
-    for _ in range(repeats):
-        alone = model() if repeats > 0 else 0.0
-        times.append((alone, whole()))
+    times = [(model(), whole()) for _ in range(repeats)]
     best_alone, best_whole = (min(column) for column in zip(*times, strict=True))
     return {
         "side": side,

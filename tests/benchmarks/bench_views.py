@@ -110,7 +110,9 @@ def main() -> None:
         print()
     views, step = step_share(64, 64)
     share = views / (views + step)
-    print(f"A pair of views of 64 chips of 64 px, 15 % invalid: {views * 1e3:.0f} ms; forward and backward of a ResNet-18")
+    print(
+        f"A pair of views of 64 chips of 64 px, 15 % invalid: {views * 1e3:.0f} ms; forward and backward of a ResNet-18"
+    )
     print(f"on it: {step * 1e3:.0f} ms, so views are **{share:.1%}** of the two (goal: below {GOAL_SHARE:.0%}).")
     fused = figures["geossl, fused at 64 px"]
     print(f"Fused against torchgeo at 64 px: **{fused:.1f}×** (goal: {GOAL_RATIO}×).")

@@ -1,4 +1,4 @@
-"""``geossl pretrain`` killed with SIGKILL: the same command finishes, and the weights are those of an undisturbed run."""
+"""``geossl pretrain`` killed with SIGKILL: the same command finishes, with the weights of an undisturbed run."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def chips(tmp_path: Path) -> Path:
 
 def start(chips: Path, out: Path) -> subprocess.Popen[str]:
     words = ["--chips", str(chips), "--method", str(chips.parent / "small.yaml"), "--out", str(out)]
-    words += ["--epochs", "12", "--batch-size", "8", "--json"]
+    words += ["--epochs", "6", "--batch-size", "8", "--json"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "GEOSSL_HOME": str(out.parent / "home")}
     return subprocess.Popen(
         [sys.executable, "-m", "geossl", "pretrain", *words],
@@ -85,7 +85,7 @@ def test_the_same_command_goes_on_after_kill_9_and_ends_with_the_same_weights(ch
 
     resumed, err = finish(start(chips, tmp_path / "killed"))
     assert "continuing at step" in err
-    assert resumed["steps"] == undisturbed["steps"] == 12 * 5
+    assert resumed["steps"] == undisturbed["steps"] == 6 * 4
     for name in ("encoder.safetensors", "manifest.json", "metrics.csv"):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
     assert not (tmp_path / "killed" / ".work").exists()
@@ -97,7 +97,16 @@ def test_the_same_command_goes_on_after_kill_9_and_ends_with_the_same_weights(ch
 
 def test_wrong_input_is_one_message_and_exit_2(chips: Path, tmp_path: Path) -> None:
     run = subprocess.run(
-        [sys.executable, "-m", "geossl", "pretrain", "--chips", str(tmp_path / "nothing"), "--out", str(tmp_path / "a")],
+        [
+            sys.executable,
+            "-m",
+            "geossl",
+            "pretrain",
+            "--chips",
+            str(tmp_path / "nothing"),
+            "--out",
+            str(tmp_path / "a"),
+        ],
         capture_output=True,
         text=True,
         timeout=120,

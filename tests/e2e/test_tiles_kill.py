@@ -15,13 +15,13 @@ from affine import Affine
 from geossl import artefacts
 from geossl.chips.store import part_files
 
-DATES = [f"2018-{month:02d}-{day:02d}" for month in (5, 6, 7, 8, 9) for day in (2, 8, 14, 20, 26)]
+DATES = [f"2018-{month:02d}-{day:02d}" for month in (5, 6, 7, 8) for day in (2, 14, 26)]
 BANDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B11", "B12")
 
 
 @pytest.fixture
 def scenes(tmp_path):
-    """A folder of GeoTIFFs, 160 x 160 pixels on 25 dates, in parts without data."""
+    """A folder of GeoTIFFs, 160 x 160 pixels on 12 dates."""
     folder = tmp_path / "scenes"
     folder.mkdir()
     generator = np.random.default_rng(0)
@@ -69,9 +69,9 @@ def test_a_killed_build_goes_on_and_ends_the_same(scenes, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     finish(geossl(home, *build, str(whole)))
     total = len(part_files(whole))
-    assert total == 25  # 256 tiles on 25 dates, 256 chips a part
+    assert total == 12  # 256 tiles on 12 dates, 256 chips a part
 
-    for after in (1, 8):  # killed twice, at another place each time
+    for after in (1, 4):  # killed twice, at another place each time
         process = geossl(home, *build, str(killed))
         deadline = time.monotonic() + 60
         while len(part_files(killed)) < after and process.poll() is None and time.monotonic() < deadline:

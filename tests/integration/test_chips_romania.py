@@ -16,8 +16,6 @@ pytestmark = pytest.mark.real
 
 @pytest.fixture
 def region(real_data, home):
-    for name in ("ODC_CONFIG_PATH", "ODC_ENVIRONMENT", "ODC_DEFAULT_DB_URL"):
-        assert not __import__("os").environ.get(name)
     index_source(real_data / "s2-romania-series", period="2018")
     with open_cube() as cube:
         scenes = cube.find(cube.products()[0])
@@ -30,7 +28,6 @@ def test_pixels_are_the_files_own_and_clear_is_what_scl_says(region, real_data):
     assert result.stored + result.cloudy == 850
     chips = open_chips(result.store)
     folder = real_data / "s2-romania-series"
-    files = {path.name: path for path in folder.rglob("*.tif")}
     rows = np.random.default_rng(1).choice(len(chips.table), 25, replace=False)
     data, flags = chips.load(rows)
     for place, row in enumerate(rows):
@@ -38,11 +35,11 @@ def test_pixels_are_the_files_own_and_clear_is_what_scl_says(region, real_data):
         for band, name in (("blue", "B02"), ("red", "B04"), ("nir", "B08")):
             window = (slice(chip.iy * 20, chip.iy * 20 + 20), slice(chip.ix * 20, chip.ix * 20 + 20))
             stored = data[place, chips.bands.index(band)].astype(int)
-            raw = _read(files, chip.solar_day, name)[window].astype(int)
+            raw = _read(folder, chip.solar_day, name)[window].astype(int)
             assert np.array_equal(
                 stored[raw > 0] - 1000, raw[raw > 0]
             )  # stored = 10000 rho + 1000, no offset before 04.00
-        scl = _read(files, chip.solar_day, "SCL")[window]
+        scl = _read(folder, chip.solar_day, "SCL")[window]
         assert np.array_equal(flags[place] == 0, np.isin(scl, (4, 5, 6, 7, 2)))
         assert chip.clear == pytest.approx((flags[place] == 0).mean())
 
@@ -67,8 +64,7 @@ def test_the_command_line_says_what_is_new_and_what_there_is(region, tmp_path):
     assert run(app, ["build"]).exit_code == 2
 
 
-def _read(files, day, band):
+def _read(folder, day, band):
     stamp = day.replace("-", "")
-    path = next(path for name, path in files.items() if (stamp in name or day in str(path)) and name.startswith(band))
-    with rasterio.open(path) as source:
+    with rasterio.open(folder / "s2-romania-l2a" / f"S2_ROMANIA_{stamp}" / f"{band}.tif") as source:
         return source.read(1)

@@ -1,6 +1,7 @@
 """Building a chip store from a made cube whose every pixel is known."""
 
 import filecmp
+import threading
 from datetime import date
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import geopandas as gpd
 import numpy as np
 import pytest
 import xarray as xr
+import zarr
 
 from geossl import artefacts
 from geossl.chips import reading
@@ -57,7 +59,7 @@ def test_a_chip_on_the_edge_of_two_areas_is_put_together_from_both(
     cube = made([make_scene(day) for day in days[:2]])
     build_tiles(region, out=out)
     whole = open_chips(out).load(range(30))
-    monkeypatch.setattr("geossl.chips.intent.panel_side", lambda _: 32)
+    monkeypatch.setattr("geossl.chips.intent.panel_side", lambda *_: 32)
     cube.windows.clear()
     build_tiles(region, out=tmp_path / "cut")
     cut = open_chips(tmp_path / "cut")
@@ -240,7 +242,7 @@ def test_an_interrupted_build_ends_as_an_undisturbed_one(
     cube = made([make_scene(day) for day in days])
     cube.cloudy_days = set(days[3::7])
     region = box_region(0, 0, 100, 60).with_grid(tile_px=10)
-    monkeypatch.setattr("geossl.chips.intent.panel_side", lambda _: 48)
+    monkeypatch.setattr("geossl.chips.intent.panel_side", lambda *_: 48)
     build_tiles(region, out=tmp_path / "whole", max_chips=900)
 
     real, seen = reading.read_chips, []
@@ -261,6 +263,24 @@ def test_an_interrupted_build_ends_as_an_undisturbed_one(
     assert filecmp.cmp(tmp_path / "cut" / "manifest.json", tmp_path / "whole" / "manifest.json", shallow=False)
 
 
+def test_a_dask_client_that_is_active_reads_the_areas(made, region, days, make_scene, out, tmp_path, monkeypatch):
+    from distributed import Client
+
+    cube = made([make_scene(day) for day in days[:3]])
+    build_tiles(region, out=tmp_path / "threads")
+    threads = []
+
+    def read(*args, **named):
+        threads.append(threading.current_thread().name)
+        return cube.read(*args, **named)
+
+    monkeypatch.setattr("geossl.cube.read.read_scenes", read)
+    with Client(processes=False, n_workers=1, threads_per_worker=2, dashboard_address=None):
+        build_tiles(region, out=out)
+    assert len(threads) == 3 and all("Dask" in name for name in threads), threads
+    assert files_of(out) == files_of(tmp_path / "threads")
+
+
 def test_data_without_a_row_do_not_exist(made, region, days, make_scene, out):
     made([make_scene(day) for day in days])
     build_tiles(region, out=out, max_chips=20)
@@ -271,13 +291,32 @@ def test_data_without_a_row_do_not_exist(made, region, days, make_scene, out):
     assert store_status(out).chips == 20
 
 
-def test_loading_by_shard_and_one_by_one_agree(made, region, days, make_scene, out):
+def test_loading_agrees_with_zarr_in_any_order(made, region, days, make_scene, out):
     made([make_scene(day) for day in days])
-    build_tiles(region, out=out)
+    build_tiles(region, out=out, max_chips=60)
+    build_tiles(region, out=out)  # two shards
     chips = open_chips(out)
     rows = np.random.default_rng(0).permutation(120)
-    together = chips.load(rows)
-    single = [chips.load([row]) for row in rows]
-    assert np.array_equal(together[0], np.concatenate([pixels for pixels, _ in single]))
-    assert np.array_equal(together[1], np.concatenate([flags for _, flags in single]))
+    data, flags = chips.load(rows)
+    group = zarr.open_group(out, mode="r")
+    places = chips.table["index"].to_numpy()[rows]
+    assert np.array_equal(data, group["data"][:][places])
+    assert np.array_equal(flags, group["valid"][:][places])
     assert chips.load([])[0].shape == (0, 3, 20, 20)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "index", "chunk", "missing"])
+def test_a_damaged_shard_is_an_error_not_zeros(made, region, days, make_scene, out, damage):
+    made([make_scene(day) for day in days])
+    build_tiles(region, out=out)
+    shard = out / "data" / "c" / "0" / "0" / "0" / "0"
+    whole = bytearray(shard.read_bytes())
+    if damage == "truncated":
+        shard.write_bytes(whole[: len(whole) // 2])
+    elif damage == "missing":
+        shard.unlink()
+    else:
+        whole[-100 if damage == "index" else 200] ^= 0xFF
+        shard.write_bytes(whole)
+    with pytest.raises(WorkError, match="cannot read this shard"):
+        open_chips(out).load(range(120))

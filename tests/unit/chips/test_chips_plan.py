@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from geossl.chips.grid import region_grid
-from geossl.chips.plan import draw, find_candidates, panel_side, panels
+from geossl.chips.plan import chip_keys, draw, find_candidates, panel_side, panels
 
 
 @pytest.fixture
@@ -19,8 +19,9 @@ def laid(region, days, make_scene):
 def test_candidates_are_tiles_on_days(laid, days):
     _, candidates = laid
     assert len(candidates) == 15 * len(days)
-    assert candidates.chip_ids()[0] == "0_0_20180103"
-    assert len(set(candidates.chip_ids())) == len(candidates)
+    assert candidates.chip_id(0) == "0_0_20180103"
+    names = {candidates.chip_id(number) for number in range(len(candidates))}
+    assert len(names) == len(candidates) == len(set(candidates.keys().tolist()))
 
 
 def test_a_day_has_only_the_tiles_its_scenes_reach(region, days, make_scene):
@@ -95,3 +96,10 @@ def test_areas_are_bounded_in_memory_and_multiples_of_usual_blocks():
     for pixel in (3, 13, 25, 101):
         side = panel_side(pixel)
         assert side % 512 == 0 and (side == 512 or side * side * pixel <= 256 << 20)
+        assert panel_side(pixel, native=False) >= side
+
+
+def test_keys_tell_chips_apart_on_both_sides_of_zero():
+    axis, days = np.array([-70_000, -1, 0, 1, 99_999]), np.array([1, 736_000, 740_000])
+    ix, iy, day = (part.ravel() for part in np.meshgrid(axis, axis, days))
+    assert len(np.unique(chip_keys(ix, iy, day))) == 75

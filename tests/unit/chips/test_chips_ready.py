@@ -59,7 +59,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def describe(folder: Path, **changes) -> None:
+def describe(where: Path, **changes) -> None:
     facts = {
         "folder": "images",
         "bands": dict(zip(NAMES, COMMON, strict=True)),
@@ -69,7 +69,7 @@ def describe(folder: Path, **changes) -> None:
         "date": "when",
         "labels": {"kind": "class", "column": "kind"},
     }
-    (folder / "chipset.yaml").write_text(yaml.safe_dump({**facts, **changes}))
+    (where / "chipset.yaml").write_text(yaml.safe_dump({**facts, **changes}))
 
 
 def test_a_described_folder_is_a_chip_set(folder):

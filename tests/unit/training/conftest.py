@@ -28,7 +28,9 @@ views: {size: 32, noise: 0.002}
 """
 
 
-def write_chips(folder: Path, tiles: int = 12, side: int = 32, dates: tuple[str, ...] = ("2018-06-01", "2018-07-11")) -> Path:
+def write_chips(
+    folder: Path, tiles: int = 12, side: int = 32, dates: tuple[str, ...] = ("2018-06-01", "2018-07-11")
+) -> Path:
     """``tiles`` places on every date, two tiles a block, each place with its own texture that both dates share."""
     folder.mkdir(parents=True)
     (folder / "chipset.yaml").write_text(CHIPSET, encoding="utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -22,8 +23,8 @@ def test_warm_up_then_cosine_to_zero() -> None:
     factors = [schedule.factor(step) for step in range(1000)]
     assert factors[0] == pytest.approx(1 / 80)
     assert max(factors) == pytest.approx(1.0) and factors.index(max(factors)) in (79, 80)
-    assert all(a < b for a, b in zip(factors[:79], factors[1:80], strict=True))
-    assert all(a > b for a, b in zip(factors[80:-1], factors[81:], strict=True))
+    assert all(a < b for a, b in pairwise(factors[:80]))
+    assert all(a > b for a, b in pairwise(factors[80:]))
     assert factors[540] == pytest.approx(0.5 * (1 + math.cos(math.pi / 2)))
     assert factors[-1] < 1e-4
 
@@ -39,7 +40,7 @@ def test_a_timed_schedule_has_no_jump_and_ends_at_zero(total: int) -> None:
     factors = [Schedule(total, timed=True).factor(step) for step in range(total)]
     assert all(0 <= factor <= 1 + 1e-12 for factor in factors)
     assert max(factors) > 0.99 and factors[-1] < 0.01
-    assert max(abs(a - b) for a, b in zip(factors, factors[1:], strict=False)) < 0.15
+    assert max(abs(a - b) for a, b in pairwise(factors)) < 0.15
 
 
 def test_progress_runs_from_nothing_to_one() -> None:

@@ -143,7 +143,7 @@ def test_strengths_stay_in_their_limits():
     log_gain = params.gain.log()
     assert log_gain.abs().max() <= 0.33 and log_gain.mean().abs() < 0.02
     assert (log_gain - log_gain.mean(1, keepdim=True)).abs().max() <= 0.16
-    assert params.offset.abs().max() <= 0.01 and 0.8 <= params.contrast.min() and params.contrast.max() <= 1.25
+    assert params.offset.abs().max() <= 0.01 and params.contrast.min() >= 0.8 and params.contrast.max() <= 1.25
 
 
 def test_reflectance_is_never_clamped():

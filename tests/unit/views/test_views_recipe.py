@@ -20,7 +20,14 @@ def test_an_unknown_method_gets_a_hint():
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("crop_area", [0.5, 1.2]), ("crop_area", [0.8, 0.2]), ("gray", 1.5), ("noise", -1), ("size", 4), ("solarize", 0.1)],
+    [
+        ("crop_area", [0.5, 1.2]),
+        ("crop_area", [0.8, 0.2]),
+        ("gray", 1.5),
+        ("noise", -1),
+        ("size", 4),
+        ("solarize", 0.1),
+    ],
 )
 def test_an_impossible_value_is_named_with_its_file(tmp_path, field, value):
     path = tmp_path / "mine.yaml"
