@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,9 +24,13 @@ from affine import Affine
 from rasterio.enums import Resampling
 from rasterio.windows import Window
 
+from geossl.errors import GeosslError
+
 GDAL_CACHE_MB = 64
 """GDAL's block cache while rasters are written: its default is a share of the machine's memory."""
 BLOCK_PX = 512
+NO_SPACE_BYTES = 2**23
+"""GDAL writes in pieces of megabytes: with less than this left, a failed write was for want of space."""
 RGBA = tuple[int, int, int, int]
 
 
@@ -114,6 +119,19 @@ def open_rasters(paths: Sequence[Path]) -> Iterator[list[rasterio.io.DatasetWrit
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+@contextmanager
+def full_disk_told(path: Path) -> Iterator[None]:
+    """Errors while no space is left beside ``path`` become ``OSError`` with ENOSPC: GDAL has many types, no errno."""
+    try:
+        yield
+    except GeosslError:
+        raise
+    except Exception as error:
+        if shutil.disk_usage(path.parent).free < NO_SPACE_BYTES:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        raise
 
 
 def write_block(raster: rasterio.io.DatasetWriter, values: np.ndarray, y: int, x: int) -> None:

@@ -275,8 +275,13 @@ def _environment(url: str) -> ODCEnvironment:
 
 
 def _make_tables(url: str) -> None:
+    from datacube.drivers.postgres._core import METADATA
     from datacube.index import index_connect
 
+    # datacube hangs the search indexes of one database on a table object all databases of a process share, and a
+    # second new database then fails with "relation dix_… already exists": take them off again
+    for described in METADATA.tables.values():
+        described.indexes -= {index for index in described.indexes if str(index.name).startswith("dix_")}
     index = index_connect(_environment(url), application_name="geossl", validate_connection=False)
     try:
         index.init_db(with_default_types=True, with_permissions=True)

@@ -207,7 +207,8 @@ def _grid(item: Item, raster: Raster) -> GeoBox:
         with rasterio.Env(GDAL_HTTP_TIMEOUT="20", GDAL_HTTP_CONNECTTIMEOUT="10"), rasterio.open(raster.href) as file:
             if file.crs is None:
                 raise RefusedItem(f"asset {raster.key}: neither the item nor the file names a CRS")
-            return GeoBox.from_rio(file)
+            code = file.crs.to_epsg()
+            return GeoBox(file.shape, file.transform, f"EPSG:{code}" if code else file.crs.to_wkt())
     except RasterioError as error:
         raise RefusedItem(
             f"asset {raster.key} has no proj:shape and proj:transform, and its file cannot be opened ({error})"

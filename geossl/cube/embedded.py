@@ -27,7 +27,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
 
-from geossl import config
+from geossl import artefacts, config
 from geossl.errors import InputError, WorkError
 
 ROOTS_PLACE = Path("/var/lib/geossl")
@@ -125,7 +125,8 @@ def _place(home: Path) -> _Place:
     user = _unprivileged_user() if root else None
     if root:
         _prune_orphans()
-        (folder / "home").write_text(str(home), encoding="utf-8")
+        with artefacts.atomic_file(folder / "home") as marker:  # never seen half-written by another's pruning
+            marker.write_text(str(home), encoding="utf-8")
         ROOTS_PLACE.chmod(0o755)
         folder.chmod(0o755)
     socket = folder

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -93,8 +94,13 @@ class LayerSink:
     def commit(self) -> None:
         """Close the rasters: everything written is on the disk."""
         if self._open is not None:
-            self._open.__exit__(None, None, None)
-            self._open = None
+            opened, self._open = self._open, None
+            opened.__exit__(None, None, None)
+
+    def close(self) -> None:
+        """Let go of the rasters; cells since the last :meth:`commit` are written again by the run that goes on."""
+        with suppress(Exception):  # on a full disk they do not close without a second error
+            self.commit()
 
 
 def quantise(block: Block, classes: bool) -> dict[str, np.ndarray]:

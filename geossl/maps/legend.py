@@ -5,6 +5,7 @@ The legend is drawn in three places from here: the colour table of the raster, t
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 from xml.sax.saxutils import quoteattr
@@ -16,6 +17,17 @@ PALETTE = (
     "#332288", "#cc6677", "#117733", "#88ccee", "#661100", "#6699cc", "#aa4466", "#4d9221", "#e08214",
 )  # fmt: skip
 """Colours for classes that name none: Tol's qualitative schemes, told apart by colour-blind people too."""
+NATURAL = (
+    ("sea", "#2b5c9e"), ("ocean", "#2b5c9e"), ("river", "#5aa0d8"), ("water", "#4f8fd0"), ("lake", "#4f8fd0"),
+    ("salt marsh", "#9b86c9"), ("marsh", "#7c6bb0"), ("peat", "#5f4b8b"), ("bog", "#5f4b8b"), ("wetland", "#7c6bb0"),
+    ("coniferous", "#1f5c34"), ("broad-leaved", "#67b04c"), ("mixed forest", "#3d8a45"), ("woodland", "#9cc069"),
+    ("forest", "#2f7d3c"), ("tree", "#2f7d3c"), ("shrub", "#9cc069"), ("natural vegetation", "#c9c26a"),
+    ("pasture", "#cfe08a"), ("grass", "#cfe08a"), ("meadow", "#cfe08a"), ("permanent crop", "#d98f3d"),
+    ("arable", "#eedf7a"), ("crop", "#eedf7a"), ("agric", "#d9c65c"), ("industrial", "#8d5a8a"),
+    ("highway", "#6f6f6f"), ("urban", "#d0554a"), ("residential", "#d0554a"), ("settlement", "#d0554a"),
+    ("bare", "#b59f86"), ("rock", "#a09890"), ("snow", "#e6f2fa"), ("ice", "#e6f2fa"),
+)  # fmt: skip
+"""Colours that readers of land-cover maps expect, by a part of the class name; the first that is free is taken."""
 RAMP = ("#ffffd9", "#c7e9b4", "#41b6c4", "#225ea8", "#081d58")
 """Colours of a quantity from low to high (ColorBrewer YlGnBu)."""
 
@@ -63,13 +75,20 @@ class Legend:
 
 def make_legend(task: Any) -> Legend:
     """The legend of a task (:class:`geossl.tasks.spec.TaskSpec`): class ``k`` of the head is value ``k`` of the map."""
-    classes = tuple(
-        LegendClass(
-            value, str(entry.name), str(getattr(entry, "colour", None) or PALETTE[value % len(PALETTE)]).lower()
-        )
-        for value, entry in enumerate(task.classes)
-    )
-    return Legend(str(task.title), str(task.kind), classes, str(getattr(task, "unit", None) or ""))
+    taken: set[str] = set()
+    classes = []
+    for value, entry in enumerate(task.classes):
+        colour = getattr(entry, "colour", None) or _free_colour(str(entry.name), taken)
+        taken.add(colour.lower())
+        classes.append(LegendClass(value, str(entry.name), colour.lower()))
+    return Legend(str(task.title), str(task.kind), tuple(classes), str(getattr(task, "unit", None) or ""))
+
+
+def _free_colour(name: str, taken: set[str]) -> str:
+    """A colour for a class that names none: one that suits it, else one of the palette, unlike those taken."""
+    suited = [colour for part, colour in NATURAL if re.search(rf"\b{part}", name.lower())]
+    free = [colour for colour in (*suited, *PALETTE) if colour not in taken]
+    return free[0] if free else PALETTE[len(taken) % len(PALETTE)]
 
 
 def qml_classes(legend: Legend) -> str:

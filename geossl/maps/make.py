@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -79,7 +80,7 @@ class MapResult:
 def make_map(
     head: str | Path | MapHead,
     *,
-    region: str | Region | None = None,
+    region: str | Path | Region | None = None,
     chips: str | Path | ChipSet | None = None,
     block: str | None = None,
     product: str | None = None,
@@ -171,6 +172,13 @@ def _work_folder(out: Path, identity: str) -> Path:
     return work
 
 
+@contextmanager
+def _disk(out: Path) -> Iterator[None]:
+    """A full disk, as the operating system or GDAL tells it, becomes a ``WorkError``."""
+    with disk_errors(out), rasters.full_disk_told(out):
+        yield
+
+
 def _open_sink(pieces: Workpieces, work: Path) -> LayerSink:
     first, last = pieces.span
     tags = {
@@ -179,7 +187,7 @@ def _open_sink(pieces: Workpieces, work: Path) -> LayerSink:
         "geossl_source": pieces.plan.source,
         "period": f"{first.isoformat()}/{last.isoformat()}",
     }
-    with disk_errors(pieces.plan.out):
+    with _disk(pieces.plan.out):
         return LayerSink(
             work, rasters.Grid(*pieces.plan.shape, pieces.plan.crs, pieces.grid.affine), pieces.legend, tags
         )
@@ -188,7 +196,7 @@ def _open_sink(pieces: Workpieces, work: Path) -> LayerSink:
 def _stream(pieces: Workpieces, sink: LayerSink, work: Path) -> Progress:
     """Predict what is left."""
     try:
-        with disk_errors(pieces.plan.out):
+        with _disk(pieces.plan.out), closing(sink):
             return stream_map(pieces.pixels, pieces.predictor, sink, pieces.layout, work, f"map {pieces.plan.region}")
     except WorkError as error:
         if "reads failed" in error.what:
@@ -214,7 +222,7 @@ def _publish(pieces: Workpieces, sink: LayerSink, identity: str, progress: Progr
         head_path=pieces.head_path,
         placement=stac.Placement(outline, plan.crs, plan.shape, pieces.grid.affine),
     )
-    with atomic_directory(plan.out) as folder:
+    with atomic_directory(plan.out) as folder, rasters.full_disk_told(plan.out):
         files = write_layer(folder, sink, facts)
         write_run(folder, seconds=time.monotonic() - started, runs=progress.runs, failed_reads=progress.failures)
         return write_manifest(

@@ -24,6 +24,7 @@ from geossl.maps.predictors import MapHead, make_predictor
 from geossl.maps.sources import ChipMosaicSource, CubeSource, WindowSource, grow_to_cells
 from geossl.maps.stream import Predictor, make_layout
 from geossl.maps.windows import Layout
+from geossl.progress import warn
 from geossl.regions import Period, Region, load_region, parse_months, parse_period
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class Workpieces:
 def make_plan(
     head: str | Path | MapHead,
     *,
-    region: str | Region | None = None,
+    region: str | Path | Region | None = None,
     chips: str | Path | ChipSet | None = None,
     block: str | None = None,
     product: str | None = None,
@@ -113,11 +114,11 @@ def make_plan(
     if chips is not None:
         pixels, name = _from_chips(chips, block, when, asked.bands, predictor)
     else:
-        area = load_region(region) if isinstance(region, str) else region
-        assert area is not None
+        area = region if isinstance(region, Region) else load_region(str(region))
         when, in_months = when or area.period, in_months or area.months
         pixels, name = _from_cube(area, product, when, in_months, asked.bands, predictor), area.name
     span = span_of(pixels.days, when)
+    _compare_resolution(asked, pixels.geobox)
     layout = make_layout((pixels.geobox.height, pixels.geobox.width), predictor.sizes, predictor.cell_px)
     grid = pixels.geobox.zoom_out(predictor.cell_px) if predictor.cell_px > 1 else pixels.geobox
     inputs = {
@@ -171,6 +172,14 @@ def _open_head(head: str | Path | MapHead) -> tuple[MapHead, str, Path | None]:
     opened: MapHead = load_head(path)
     files = sorted([path / MANIFEST, *path.rglob("*.safetensors")])
     return opened, hash_json([[file.relative_to(path), hash_file(file)] for file in files]), path
+
+
+def _compare_resolution(head: MapHead, geobox: GeoBox) -> None:
+    """Warn when the head has learnt from pixels of another size than the map's."""
+    taught = getattr(head, "meta", {}).get("resolution_m")
+    pixel = abs(float(geobox.resolution.x))
+    if taught and geobox.crs is not None and not geobox.crs.geographic and abs(pixel - taught) > 0.05 * taught:
+        warn(f"this head has learnt from pixels of {taught:g} m, this map has pixels of {pixel:g} m")
 
 
 def check_bands(wanted: Sequence[str], there: Sequence[str], source: str) -> None:

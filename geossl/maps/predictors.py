@@ -9,9 +9,12 @@ import torch.nn.functional as F
 
 from geossl.errors import InputError
 from geossl.maps.stream import Predictor, WindowSizes
+from geossl.maps.windows import cut_axis
 
 CHIP_KINDS = ("classification", "multilabel")
 CHIP_BATCH_PIXELS = 512 * 1024
+PATCH_OVERLAP = 4
+"""Patches overlap by this part of their side."""
 
 
 class MapHead(Protocol):
@@ -26,19 +29,59 @@ class MapHead(Protocol):
 
 
 class PixelPredictor:
-    """A head that predicts every pixel (segmentation, regression)."""
+    """A head that predicts every pixel (segmentation, regression), asked on pictures of the size it has learnt from.
+
+    An encoder pads its maps at the edges, and on small chips the edges are near everywhere: the same pixel looks
+    different to the head in a larger picture. So windows are cut into overlapping patches of the chip's side and the
+    answers are blended. A head that names no chip size gets whole windows.
+    """
 
     cell_px = 1
     least_px = 1
 
-    def __init__(self, head: MapHead, channels: int, per_date: bool, device: torch.device) -> None:
+    def __init__(
+        self, head: MapHead, channels: int, per_date: bool, device: torch.device, chip_px: int | None = None
+    ) -> None:
         self.head, self.channels, self.per_date, self.device = head, channels, per_date, device
-        self.sizes = WindowSizes()
+        self.chip_px = chip_px
+        self.sizes = WindowSizes() if chip_px is None else _sizes_for_patches(chip_px)
 
     def predict(self, values: torch.Tensor, clear: torch.Tensor) -> torch.Tensor:
+        """Predict a batch of windows, patch by patch; patches without a clear pixel are left out (0)."""
+        batch, dates, height, width = clear.shape
+        chip = self.chip_px
+        if chip is None or max(height, width) <= chip:
+            return self._ask(values, clear)
+        rows, columns = (cut_axis(side, chip, chip // PATCH_OVERLAP, chip) for side in (height, width))
+        places = [
+            (n, y, x, torch.from_numpy(rows.weights(i)[:, None] * columns.weights(j)[None, :]))
+            for n in range(batch)
+            for i, y in enumerate(rows.starts)
+            for j, x in enumerate(columns.starts)
+            if clear[n, :, y : y + rows.size, x : x + columns.size].any()
+        ]
+        blended = torch.zeros(batch, self.channels, height, width)
+        total = torch.zeros(batch, 1, height, width)
+        count = max(1, CHIP_BATCH_PIXELS // (dates * rows.size * columns.size))
+        for some in (places[start : start + count] for start in range(0, len(places), count)):
+            parts = [(n, ..., slice(y, y + rows.size), slice(x, x + columns.size)) for n, y, x, _ in some]
+            pixels = torch.stack([values[part] for part in parts])
+            found = self._ask(pixels, torch.stack([clear[part] for part in parts]))
+            for part, (_, _, _, weight), patch in zip(parts, some, found.float().cpu(), strict=True):
+                blended[part] += patch * weight
+                total[part] += weight
+        return blended / total.clamp_min(1e-9)
+
+    def _ask(self, values: torch.Tensor, clear: torch.Tensor) -> torch.Tensor:
         """Ask the head, with the pixels' channels last in memory: 1.2 times as fast as the other order on CPUs."""
         flat = values.to(self.device).flatten(0, 1).contiguous(memory_format=torch.channels_last)
         return self.head.predict(flat.unflatten(0, clear.shape[:2]), clear.to(self.device))
+
+
+def _sizes_for_patches(chip_px: int) -> WindowSizes:
+    """Windows that hold several patches, and overlap as much as patches do."""
+    usual = WindowSizes()
+    return WindowSizes(max(usual.window_px, chip_px), max(usual.overlap_px, chip_px // PATCH_OVERLAP), 1)
 
 
 class ChipPredictor:
@@ -98,7 +141,7 @@ def make_predictor(head: MapHead, channels: int, kind: str, temporal: str, chip_
     if isinstance(head, torch.nn.Module):
         head.to(device=device, memory_format=torch.channels_last)
     if kind not in CHIP_KINDS:
-        return PixelPredictor(head, channels, per_date, device)
+        return PixelPredictor(head, channels, per_date, device, chip_px)
     if not chip_px:
         raise InputError(
             "this head does not say how large its chips are",

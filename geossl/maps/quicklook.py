@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 
 import numpy as np
 import rasterio
@@ -53,14 +54,16 @@ def draw_quicklook(
         shown = [entry for entry in legend.classes if (values[seen] == entry.value).any()]
         for entry in shown:
             picture[seen & (values.data == entry.value)] = to_rgba(entry.colour)
-        handles = [Patch(facecolor=entry.colour, edgecolor="#444444", lw=0.4, label=entry.name) for entry in shown]
+        handles = [
+            Patch(facecolor=entry.colour, edgecolor="#444444", lw=0.4, label=fill(entry.name, 34)) for entry in shown
+        ]
     else:
         handles = []
         low, high = value_range(values.compressed())
         scale = (LinearSegmentedColormap.from_list("value", list(RAMP)), Normalize(low, high))
         picture[seen] = scale[0](scale[1](values.data[seen]))
     if unseen.any():
-        handles.append(Patch(facecolor=MASKED_COLOUR, edgecolor="#444444", lw=0.4, label="not seen (cloud, no data)"))
+        handles.append(_patch(MASKED_COLOUR, "not seen (cloud, no data)"))
     figure = _page(shape)
     axes = figure.subplots()
     axes.imshow(picture, interpolation="nearest" if shrink == 1 else "antialiased")
@@ -76,7 +79,13 @@ def draw_quicklook(
 
         figure.colorbar(ScalarMappable(scale[1], scale[0]), ax=axes, shrink=0.6, label=legend.unit or "value")
     _scale_bar(axes, shape, pixel_m)
-    figure.savefig(target, dpi=120, metadata={"Software": None}, pil_kwargs={"compress_level": 3}, facecolor="white")
+    figure.savefig(
+        target, metadata={"Software": None}, bbox_inches="tight", pil_kwargs={"compress_level": 3}, facecolor="white"
+    )
+
+
+def _patch(colour: str, name: str) -> Patch:
+    return Patch(facecolor=colour, edgecolor="#444444", lw=0.4, label=fill(name, 34))
 
 
 def value_range(values: np.ndarray) -> tuple[float, float]:
@@ -92,7 +101,7 @@ def _page(shape: tuple[int, int]) -> Figure:
     height, width = shape
     side = 7.5
     scale = side / max(height, width)
-    return Figure(figsize=(max(width * scale, 3.5) + 3.2, max(height * scale, 2.5) + 1.1), layout="constrained")
+    return Figure(figsize=(max(width * scale, 3.5) + 3.2, max(height * scale, 2.5) + 1.1), dpi=120)
 
 
 def _ground_pixel_m(geobox: GeoBox) -> float:

@@ -7,10 +7,12 @@ reach over a row the result is the same, byte for byte, as that of an undisturbe
 
 from __future__ import annotations
 
+import io
 import json
 import queue
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -131,6 +133,7 @@ def stream_map(
         read for row in rows for window in layout.row(row) for read in _read_window(source, predictor, window)
     )
     with (
+        closing(reads),  # however this ends, the reader thread ends with it
         track(description, layout.count, "windows", progress.rows_done * len(layout.columns.starts)) as bar,
         torch.inference_mode(),
     ):
@@ -242,7 +245,7 @@ def cells_of(mask: np.ndarray, cell_px: int) -> np.ndarray:
 _END = object()
 
 
-def _prefetch(items: Iterable[Any], ahead: int = 3) -> Iterator[Any]:
+def _prefetch(items: Iterable[Any], ahead: int = 3) -> Generator[Any, None, None]:
     """Run ``items`` in one thread, at most ``ahead`` in front of the consumer; its errors are raised here."""
     buffer: queue.Queue[Any] = queue.Queue(ahead)
     stop = threading.Event()
@@ -294,7 +297,9 @@ def _load_overlap(work: Path, progress: Progress) -> np.ndarray | None:
 
 def _save_state(work: Path, progress: Progress, above: np.ndarray) -> None:
     overlap = work / f"overlap-{progress.rows_done}.npy"
-    with atomic_file(overlap) as temporary, temporary.open("wb") as stream:
-        np.save(stream, above)
+    packed = io.BytesIO()  # numpy does not say that a disk is full
+    np.save(packed, above)
+    with atomic_file(overlap) as temporary:
+        temporary.write_bytes(packed.getbuffer())
     write_json(_state_file(work), vars(progress))  # from here on the row counts as done
     (work / f"overlap-{progress.rows_done - 1}.npy").unlink(missing_ok=True)

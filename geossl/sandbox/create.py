@@ -24,7 +24,7 @@ from typing import Any
 
 from geossl import artefacts, config
 from geossl.errors import InputError, WorkError
-from geossl.progress import say, track
+from geossl.progress import say, track, warn
 from geossl.sandbox.dates import Acquisition, plan_acquisitions
 from geossl.sandbox.labels import write_labels
 from geossl.sandbox.landscape import Landscape, make_landscape
@@ -229,7 +229,19 @@ def _facts(root: Path, spec: SandboxSpec, scenes: list[Acquisition]) -> dict[str
 
 
 def _index(catalog: Path) -> int:
+    """Index the scenes; warns where scenes of another sandbox share the product (they would be mixed up)."""
+    from geossl.cube.connect import open_cube
     from geossl.cube.index import index_source
 
     say("indexing the scenes in the embedded cube")
-    return index_source(catalog).added
+    added = index_source(catalog).added
+    with open_cube(PRODUCT) as cube:
+        here = f"{catalog.parent.as_uri()}/"
+        uris = [str(scene.dataset.uri) for scene in cube.find(cube.product(PRODUCT))]
+    foreign = [uri for uri in uris if not uri.startswith(here)]
+    if foreign:
+        warn(
+            f"product {PRODUCT} also holds {len(foreign)} scenes of another sandbox (such as {foreign[0]}); "
+            "set GEOSSL_HOME to another folder to keep them apart"
+        )
+    return added

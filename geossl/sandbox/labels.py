@@ -5,8 +5,9 @@
     labels/landcover.gpkg
 
 In SWEREF 99 TM (EPSG:3006), not in the scenes' CRS, as Swedish data would be. Drought labels: ``class`` (none,
-moderate, severe), ``date`` (ISO), ``confidence`` (0…1, as a surveyor would put it), ``block``. They lie
-where the sky was clear on their date, spread over years and blocks.
+moderate, severe), ``date`` (ISO), ``confidence``, ``block``. They lie where the sky was clear on their date, spread
+over years and blocks. ``confidence`` is drawn at random from 0.7…1 (points) and 0.8…1 (polygons): it is there so that
+readers meet the column, and says nothing about the label; every class is that of the truth.
 """
 
 from __future__ import annotations

@@ -76,9 +76,8 @@ def hash01(*keys: np.ndarray | int) -> np.ndarray:
     state = np.full((), 0x9E3779B97F4A7C15, np.uint64)
     with np.errstate(over="ignore"):
         for key in keys:
-            state = np.asarray(
-                (np.asarray(key).astype(np.int64).astype(np.uint64) + state) * np.uint64(0xBF58476D1CE4E5B9)
-            )
+            number = np.asarray(key).astype(np.int64).astype(np.uint64)
+            state = np.asarray((number + state) * np.uint64(0xBF58476D1CE4E5B9))
             state = np.asarray((state ^ (state >> np.uint64(29))) * np.uint64(0x94D049BB133111EB))
             state = np.asarray(state ^ (state >> np.uint64(32)))
     return np.asarray((state >> np.uint64(11)).astype(np.float64) / float(1 << 53))

@@ -19,6 +19,8 @@ from geossl.sandbox.spectra import MATERIALS, SPECTRA, stressed
 
 Fill = Callable[[np.ndarray, np.ndarray], dict[str, np.ndarray | float]]
 """Day of year and age of objects → shares of materials."""
+Grow = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray | float]]
+"""Day of year and chance of fields → green plants, straw, flowers."""
 _GREEN = ("crop", "grass", "spruce", "pine", "leaves", "moss")
 RESPONSE: dict[int, float] = {
     Cover.GRASSLAND: 1.0,
@@ -204,7 +206,7 @@ def _ley(day: np.ndarray, chance: np.ndarray) -> tuple[np.ndarray, np.ndarray, f
     return green, 0.75 * (0.95 - green), 0.0
 
 
-_CROPS: dict[Crop, Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray | float]]] = {
+_CROPS: dict[Crop, Grow] = {
     Crop.SPRING_BARLEY: _barley,
     Crop.WINTER_WHEAT: _wheat,
     Crop.OILSEED_RAPE: _rape,

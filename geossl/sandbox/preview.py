@@ -19,7 +19,7 @@ _PIXELS = 640
 
 
 def choose_dates(spec: SandboxSpec, scenes: list[Acquisition]) -> list[Acquisition]:
-    """Up to four dates that show most: a spring, a normal summer, the summers of both kinds of dry years; the clearest."""
+    """Four dates that show most: a spring, a normal summer, the summers of the dry years; the clearest of each."""
 
     def clearest(wanted: list[Acquisition]) -> list[Acquisition]:
         return sorted(wanted, key=lambda scene: (scene.edge, scene.cover + scene.cirrus, scene.number))[:1]

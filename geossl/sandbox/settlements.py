@@ -160,7 +160,7 @@ def line_share(path: np.ndarray, width_m: float, side: int) -> Field:
     at = np.arange(0, total[-1], 0.4)
     points = np.stack([np.interp(at, total, path[:, 0]), np.interp(at, total, path[:, 1])], -1)
     reach = int(np.ceil(width_m / 2 / PIXEL_M + 1))
-    offsets = np.stack(np.mgrid[-reach : reach + 1, -reach : reach + 1], -1).reshape(-1, 2)
+    offsets = np.argwhere(np.ones((2 * reach + 1, 2 * reach + 1), bool)) - reach
     near = np.unique(points.round().astype(int), axis=0)
     near = (near[:, None, :] + offsets).reshape(-1, 2)
     near = near[((near >= 0) & (near < side)).all(axis=1)]

@@ -25,12 +25,13 @@ from geossl.encoders.saved import Encoder, check_bands, load_encoder
 from geossl.errors import InputError
 from geossl.progress import say, warn
 from geossl.regions import Region
+from geossl.report.pages import Table
 from geossl.tasks.chip_rows import compare_chips
 from geossl.tasks.compare import Comparison
 from geossl.tasks.examples import ChipExamples, PixelExamples
 from geossl.tasks.heads import KIND, Head, save_weights
 from geossl.tasks.pixel_rows import compare_pixels
-from geossl.tasks.report import chip_pictures, comparison_records, pixel_pictures, write_report
+from geossl.tasks.report import chip_pictures, class_records, comparison_records, pixel_pictures, write_report
 from geossl.tasks.sources import Source, open_source
 from geossl.tasks.spec import TaskSpec, load_task
 
@@ -122,14 +123,16 @@ def finetune(
     _check_examples(source.spec, examples)
     control = _control(opened, seed)
     comparison: Comparison
+    captions: list[Table]
     if isinstance(examples, PixelExamples):
         comparison, net = compare_pixels(source.spec, opened, control, examples, seed, labels_per_class)
         head = Head(source.spec, net, source.chips.shape[0]).eval()
-        pictures = [pixel_pictures(head, examples)]
+        pictures, captions = [pixel_pictures(head, examples)], []
     else:
         comparison, chip_net = compare_chips(source.spec, opened, control, examples, seed, labels_per_class)
         head = Head(source.spec, chip_net, source.chips.shape[0]).eval()
-        pictures = [chip_pictures(head, examples)]
+        picture, caption = chip_pictures(head, examples)
+        pictures, captions = [picture], [caption]
     budgets = comparison.budgets
     main = budgets[0] if labels_per_class is not None else None
     row = comparison.row(comparison.ours, main)
@@ -138,7 +141,7 @@ def finetune(
     counts = {side: len(examples.part(side)) for side in ("train", "val", "test")}
     with atomic_directory(folder) as temporary:
         facts = _facts(source, opened, examples, sentence, counts)
-        write_report(temporary / REPORT, source.spec, facts, comparison, main, pictures)
+        write_report(temporary / REPORT, source.spec, facts, comparison, main, pictures, captions)
         weights = save_weights(head, temporary)
         seconds = time.monotonic() - started
         write_run(temporary, seconds=round(seconds, 1))
@@ -158,7 +161,7 @@ def finetune(
                 "headline": comparison.headline,
                 "value": row.figures.values[comparison.headline],
                 "interval": None if interval is None else [interval.low, interval.high],
-                "per_class": dict(zip(source.spec.class_names, row.figures.per_class, strict=False)),
+                "per_class": class_records(source.spec, row),
                 "confusion": row.figures.confusion,
                 "rows": comparison_records(comparison),
                 "left_out": comparison.left_out,

@@ -63,7 +63,8 @@ def _interval(value: float, draws: np.ndarray, blocks: int) -> Interval | None:
 def class_figures(truth: np.ndarray, predictions: Sequence[np.ndarray], classes: int, again: Resamples) -> Figures:
     """Macro F1, balanced accuracy, mean IoU and accuracy of class indices.
 
-    Classes that no test item has are left out of the means (of a resample's means, where a resample has none).
+    Classes that no test item has are left out of the means. One that a single resample has no item of counts there with
+    its figure of all items: leaving it out would lift the mean wherever a rare, hard class happens to be missing.
 
     Args:
         truth: (n,) class indices.
@@ -79,8 +80,8 @@ def class_figures(truth: np.ndarray, predictions: Sequence[np.ndarray], classes:
     blocks = np.stack(per_draw)  # (draw, block, K, K)
     whole = blocks.sum(axis=1)  # (draw, K, K)
     drawn = np.einsum("rb,dbij->rdij", again.counts, blocks, optimize=True)
-    values, classwise = _from_confusion(whole)
-    resampled, classwise_again = _from_confusion(drawn)
+    values, classwise = _from_confusion(whole, None)
+    resampled, classwise_again = _from_confusion(drawn, classwise)
     per_class = []
     for number in range(classes):
         one = {name: float(np.mean(part[:, number])) for name, part in classwise.items()}
@@ -97,8 +98,13 @@ def class_figures(truth: np.ndarray, predictions: Sequence[np.ndarray], classes:
     )
 
 
-def _from_confusion(cells: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Figures of confusion matrices (..., truth, predicted): over classes (...), and of each class (..., K)."""
+def _from_confusion(
+    cells: np.ndarray, otherwise: dict[str, np.ndarray] | None
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Figures of confusion matrices (..., truth, predicted): over classes (...), and of each class (..., K).
+
+    ``otherwise``: figures that stand in for those of classes which these matrices have no item of.
+    """
     right = np.diagonal(cells, axis1=-2, axis2=-1)
     there, said = cells.sum(axis=-1), cells.sum(axis=-2)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -110,9 +116,11 @@ def _from_confusion(cells: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str,
             "precision": np.where(said > 0, right / said, np.nan),
         }
         accuracy = right.sum(axis=-1) / there.sum(axis=-1)
+    if otherwise is not None:
+        classwise = {name: np.where(there > 0, part, otherwise[name]) for name, part in classwise.items()}
     means = {
         "macro_f1": _nanmean(classwise["f1"]),
-        "balanced_accuracy": _nanmean(recall),
+        "balanced_accuracy": _nanmean(classwise["recall"]),
         "mean_iou": _nanmean(classwise["iou"]),
         "accuracy": accuracy,
     }
@@ -134,6 +142,7 @@ def label_figures(truth: np.ndarray, predictions: Sequence[np.ndarray], again: R
         point.append(np.stack([weighted_precision(t, s, one) for t, s in zip(truth.T, scores.T, strict=True)], 1)[0])
         drawn.append(np.stack([weighted_precision(t, s, weights) for t, s in zip(truth.T, scores.T, strict=True)], 1))
     per_label, resampled = np.stack(point), np.stack(drawn)  # (draw, K), (draw, resamples, K)
+    resampled = np.where(np.isfinite(resampled), resampled, per_label[:, None])  # as in class_figures
     per_class = []
     for number in range(truth.shape[1]):
         value = float(per_label[:, number].mean())

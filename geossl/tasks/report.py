@@ -40,6 +40,7 @@ def write_report(
     comparison: Comparison,
     main: int | None,
     pictures: Sequence[Figure],
+    captions: Sequence[Table] = (),
 ) -> None:
     """Write the page: facts, the comparison at each budget, figures of each class, the confusion matrix, pictures."""
     ours = comparison.row(comparison.ours, main)
@@ -61,7 +62,7 @@ def write_report(
             )
         )
     if pictures:
-        sections.append(Section("Examples from test blocks", _captions(spec), figures=pictures))
+        sections.append(Section("Examples from test blocks", _captions(spec), pictures, captions))
     page(path, f"{spec.title}: head", sections)
 
 
@@ -90,6 +91,14 @@ def comparison_records(comparison: Comparison) -> list[dict[str, Any]]:
             }
         )
     return records
+
+
+def class_records(spec: TaskSpec, row: Row) -> dict[str, dict[str, float | None]]:
+    """Figures of each class of one row, as plain data; None where a figure is undefined."""
+    return {
+        name: {figure: _rounded(value) for figure, value in one.items()}
+        for name, one in zip(spec.class_names, row.figures.per_class, strict=False)
+    }
 
 
 def _rounded(value: float) -> float | None:
@@ -194,7 +203,7 @@ def _confusion_table(spec: TaskSpec, row: Row) -> Table:
 
 def _captions(spec: TaskSpec) -> str:
     if not spec.per_pixel:
-        return "Above each chip: its labels, then what the head says."
+        return "Test chips and, below, what they are."
     colours = ", ".join(f"{one.name} {_colour(spec, number)}" for number, one in enumerate(spec.classes))
     return f"Each row: the scene, the labels (white: none), the prediction. {colours}"
 
@@ -243,25 +252,21 @@ def _ramp(values: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
     return np.repeat(gray[..., None], 3, axis=-1)
 
 
-def chip_pictures(head: Head, examples: ChipExamples) -> Figure:
-    """Test chips with their labels and what the head says."""
+def chip_pictures(head: Head, examples: ChipExamples) -> tuple[Figure, Table]:
+    """Numbered test chips, and a table of their labels and what the head says."""
     data, names = examples.data, head.task.class_names
     test = examples.part("test")
     chosen = test[np.linspace(0, len(test) - 1, min(12, len(test))).astype(int)]
     values, clear = data.load(chosen)
     said = head.predict(values[:, head.select(data.chips.bands)][:, None], clear[:, None])[:, :, 0, 0]
     scene = true_colour(np.where(clear[:, None], values, np.nan), data.chips.bands)
-    titles = []
+    body = []
     for number, chip in enumerate(chosen):
         if head.task.kind == "multilabel":
-            truth = [short(names[one]) for one in np.flatnonzero(examples.target[chip])]
-            found = [short(names[one]) for one in torch.nonzero(said[number] > 0.5).flatten().tolist()]
+            truth = [names[one] for one in np.flatnonzero(examples.target[chip])]
+            found = [names[one] for one in torch.nonzero(said[number] > 0.5).flatten().tolist()]
         else:
-            truth, found = [short(names[int(examples.target[chip])])], [short(names[int(said[number].argmax())])]
-        titles.append(f"{', '.join(truth) or 'none'}\n{', '.join(found) or 'none'}")
-    return chip_grid(scene, titles, columns=4, inch=2.0)
-
-
-def short(name: str) -> str:
-    """A class name's first words, for captions."""
-    return name.split(",")[0][:18]
+            truth, found = [names[int(examples.target[chip])]], [names[int(said[number].argmax())]]
+        body.append([str(number + 1), "; ".join(truth) or "none", "; ".join(found) or "none"])
+    figure = chip_grid(scene, [row[0] for row in body], columns=6, inch=1.5)
+    return figure, Table(["chip", "labels", "the head says"], body)

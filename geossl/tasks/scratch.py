@@ -25,7 +25,7 @@ from geossl.tasks.spec import TaskSpec
 from geossl.training.compute import Compute, choose_compute
 
 RATES = (3e-4, 1e-3, 3e-3)
-TRIAL_STEPS, STEPS = 30, 160
+TRIAL_STEPS, STEPS = 20, 150
 BATCH, CROP = 16, 64
 _IGNORE = 255
 Net = PixelNet | ChipNet

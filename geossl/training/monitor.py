@@ -150,7 +150,8 @@ def choose_rows(plan: Plan) -> ProbeRows:
     for place in order:
         if tiles[place] in several:
             chosen.setdefault(tiles[place], []).append(int(pool[place]))
-    pairs = [row for rows in list(chosen.values())[: _PROBE_CHIPS // 2] for row in rows[:2]]
+    dates = max(2, _PROBE_CHIPS // max(len(chosen), 1))  # few tiles: more dates of each
+    pairs = [row for rows in list(chosen.values())[: _PROBE_CHIPS // 2] for row in rows[:dates]]
     same_tile = len(pairs) >= _FEWEST_CHIPS
     looked_at = np.sort(pairs) if same_tile else np.sort(pool[order[:_PROBE_CHIPS]])
     none = np.empty(0, dtype=np.int64)

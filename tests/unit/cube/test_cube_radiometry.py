@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geossl.cube import profiles, radiometry
-from geossl.cube.stac import Wanted, read_source
 from geossl.cube.radiometry import Scaling, encode, is_nodata, s2_baseline, settle
+from geossl.cube.stac import Wanted, read_source
 from geossl.products import S2_ENCODING, Encoding, load_profile
 
 EARTHSEARCH = load_profile("sentinel-2-l2a")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -226,10 +226,10 @@ def test_a_target_that_misses_the_scene_is_nodata_without_a_failure(scene: Make)
 @pytest.mark.parametrize(
     ("moment", "longitude", "day"),
     [
-        (datetime(2018, 5, 1, 10, tzinfo=timezone.utc), 15.0, "2018-05-01"),
-        (datetime(2018, 5, 1, 22, tzinfo=timezone.utc), 170.0, "2018-05-02"),
-        (datetime(2018, 5, 1, 2, tzinfo=timezone.utc), -120.0, "2018-04-30"),
-        (datetime(2018, 5, 1, tzinfo=timezone.utc), -74.0, "2018-05-01"),  # only the day is known
+        (datetime(2018, 5, 1, 10, tzinfo=UTC), 15.0, "2018-05-01"),
+        (datetime(2018, 5, 1, 22, tzinfo=UTC), 170.0, "2018-05-02"),
+        (datetime(2018, 5, 1, 2, tzinfo=UTC), -120.0, "2018-04-30"),
+        (datetime(2018, 5, 1, tzinfo=UTC), -74.0, "2018-05-01"),  # only the day is known
     ],
 )
 def test_the_solar_day(moment: datetime, longitude: float, day: str) -> None:

@@ -87,7 +87,9 @@ def test_labels_in_another_crs_are_found_in_the_region_and_foreign_places_are_no
 
 def test_self_crossing_polygons_are_repaired_and_missing_geometries_are_not(tmp_path: Path) -> None:
     bow = Polygon([(0, 0), (20, 20), (20, 0), (0, 20)])
-    labels = read_vector_labels(written(tmp_path, frame(**{"class": ["none", "none"], "geometry": [bow, box(0, 0, 9, 9)]})), CLASSES)
+    labels = read_vector_labels(
+        written(tmp_path, frame(**{"class": ["none", "none"], "geometry": [bow, box(0, 0, 9, 9)]})), CLASSES
+    )
     assert labels.frame.geometry.is_valid.all() and labels.frame.geometry.iloc[0].area == pytest.approx(200)
     empty = written(tmp_path, frame(**{"class": ["none", "none"], "geometry": [None, Point(0, 0)]}), "empty.gpkg")
     with pytest.raises(InputError, match="without a geometry") as caught:
@@ -114,7 +116,9 @@ def test_numbers_are_read_where_the_task_has_no_classes(tmp_path: Path) -> None:
 
 def write_raster(path: Path, values: np.ndarray, nodata: int | None = 255) -> Path:
     profile = {"driver": "GTiff", "dtype": "uint8", "count": 1, "height": values.shape[0], "width": values.shape[1]}
-    with rasterio.open(path, "w", crs=CRS, transform=from_origin(500_000, 6_540_000, 20, 20), nodata=nodata, **profile) as out:
+    with rasterio.open(
+        path, "w", crs=CRS, transform=from_origin(500_000, 6_540_000, 20, 20), nodata=nodata, **profile
+    ) as out:
         out.write(values.astype(np.uint8), 1)
     return path
 

@@ -116,6 +116,20 @@ def test_a_head_of_series_gets_all_dates_at_once(picture: np.ndarray, tmp_path: 
     np.testing.assert_array_equal(read(result.layer / "class.tif")[0], expected_class(picture))
 
 
+def test_a_head_is_asked_on_pictures_of_the_size_it_has_learnt_from(picture: np.ndarray, tmp_path: Path) -> None:
+    class OneSize(PixelHead):
+        """Knows pictures of its own chip size only."""
+
+        chip_px = 16
+
+        def predict(self, values: Any, clear: Any) -> Any:
+            assert values.shape[-2:] == (16, 16)
+            return super().predict(values, clear)
+
+    result = make_map(OneSize(task()), chips=cut_chips(picture), block="b1", out=tmp_path / "map")
+    np.testing.assert_array_equal(read(result.layer / "class.tif")[0], expected_class(picture))
+
+
 def test_a_map_smaller_than_a_window_works(picture: np.ndarray, tmp_path: Path) -> None:
     chips = cut_chips(picture[:, :16, :32])
     result = make_map(PixelHead(task()), chips=chips, block="b1", out=tmp_path / "map")

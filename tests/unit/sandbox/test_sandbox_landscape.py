@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
@@ -11,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from geossl.sandbox.classes import Cover, Crop
-from geossl.sandbox.dates import Acquisition, plan_acquisitions
+from geossl.sandbox.dates import plan_acquisitions
 from geossl.sandbox.landscape import Landscape, make_landscape
 from geossl.sandbox.noise import fractal, gaussian, generator, hash01, ranks
 from geossl.sandbox.render import Rendered, render
@@ -27,14 +29,17 @@ def land() -> Landscape:
     return make_landscape(SIDE, 7)
 
 
-@pytest.fixture(scope="module")
-def clear_scene(land: Landscape) -> Rendered:
+def _clear_scene(land: Landscape, seed: int) -> Rendered:
     """A cloudless summer scene of a year that is not dry."""
     spec = load_spec("malardalen")
     scenes = [s for s in plan_acquisitions(spec) if s.datetime.month in (6, 7) and s.datetime.year == 2021]
-    plain = min(scenes, key=lambda scene: scene.cover)
-    cloudless = Acquisition(**{**plain.__dict__, "cover": 0.0, "cirrus": 0.0, "edge": False})
-    return render(land, make_seasons(spec), rain_pattern(SIDE, 7, 2021), cloudless, 7)
+    cloudless = replace(min(scenes, key=lambda scene: scene.cover), cover=0.0, cirrus=0.0, edge=False)
+    return render(land, make_seasons(spec), rain_pattern(SIDE, seed, 2021), cloudless, seed)
+
+
+@pytest.fixture(scope="module")
+def clear_scene(land: Landscape) -> Rendered:
+    return _clear_scene(land, 7)
 
 
 def test_the_same_seed_gives_the_same_landscape_and_another_seed_another_one() -> None:
@@ -90,22 +95,31 @@ def _texture_features(patches: np.ndarray) -> np.ndarray:
 
 
 def test_pine_and_plantation_differ_in_texture_and_not_in_band_means(land: Landscape, clear_scene: Rendered) -> None:
-    """Balanced accuracy over stands that the model has not seen."""
-    (pine, pines), (rows, plantations) = (_patches(land, clear_scene, k) for k in (Cover.PINE, Cover.PLANTATION))
-    assert min(len(np.unique(stands)) for stands in (pines, plantations)) >= 20
-    patches, stands = np.concatenate([pine, rows]), np.concatenate([pines, plantations])
-    labels = np.repeat([0, 1], [len(pine), len(rows)])
+    """Balanced accuracy over stands that the model has not seen, pooled over four landscapes.
+
+    One landscape of this size has some 25 plantations, too few to tell chance from a leak.
+    """
+    more = [(made, _clear_scene(made, seed)) for seed in (1, 2, 3) for made in (make_landscape(SIDE, seed),)]
+    patches, labels, stands = [], [], []
+    for number, (ground, scene) in enumerate([(land, clear_scene), *more]):
+        for code, kind in enumerate((Cover.PINE, Cover.PLANTATION)):
+            found, objects = _patches(ground, scene, kind)
+            patches.append(found)
+            labels.append(np.full(len(found), code))
+            stands.append(objects + number * 1_000_000)
+    pixels, codes, groups = (np.concatenate(parts) for parts in (patches, labels, stands))
+    assert min(len(np.unique(groups[codes == code])) for code in (0, 1)) >= 80
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000, class_weight="balanced"))
 
     def score(features: np.ndarray) -> float:
-        guesses = cross_val_predict(model, features, labels, groups=stands, cv=GroupKFold(5))
-        return float(balanced_accuracy_score(labels, guesses))
+        guesses = cross_val_predict(model, features, codes, groups=groups, cv=GroupKFold(5))
+        return float(balanced_accuracy_score(codes, guesses))
 
-    means = patches.mean(axis=(2, 3))
+    means = pixels.mean(axis=(2, 3))
     by_means = score(means)
-    by_texture = score(np.concatenate([means, _texture_features(patches)], axis=1))
+    by_texture = score(np.concatenate([means, _texture_features(pixels)], axis=1))
     assert by_means < 0.6, (by_means, by_texture)
-    assert by_texture > 0.78, (by_means, by_texture)
+    assert by_texture > 0.75, (by_means, by_texture)
 
 
 def test_forest_is_rough_and_fields_are_smooth(land: Landscape, clear_scene: Rendered) -> None:

@@ -28,7 +28,10 @@ def test_an_unknown_task_names_the_known_ones() -> None:
         ("kind: segmentation\nclasses: [{name: a}]", "at least two classes"),
         ("kind: segmentation\nclasses: [{name: a}, {name: a}]", "named twice"),
         ("kind: regression\nclasses: [{name: a}, {name: b}]", "no classes"),
-        ("kind: segmentation\nclasses: [{name: a}, {name: b}]\nraster: {thresholds: [1, 2]}", "need 1 raster.thresholds"),
+        (
+            "kind: segmentation\nclasses: [{name: a}, {name: b}]\nraster: {thresholds: [1, 2]}",
+            "need 1 raster.thresholds",
+        ),
         ("kind: segmentation\nclasses: [{name: a}, {name: b}]\ncolour: red", "colour"),
     ],
 )

@@ -1,0 +1,82 @@
+"""A small world for heads: chips with a left half of one kind and a right half of another, and an untrained encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from shapely.geometry import box
+
+from geossl.encoders.saved import Encoder, random_encoder
+from geossl.products import S2_ENCODING
+
+BANDS = ("green", "red", "nir", "swir16")
+DARK, BRIGHT = (0.06, 0.04, 0.02, 0.01), (0.08, 0.10, 0.30, 0.22)
+
+
+class FakeStore:
+    """A chip store in memory: tiles in a row, several dates; ``wet`` pixels are water, the others vegetation."""
+
+    name, encoding, resolution_m, bands = "fake/product", S2_ENCODING, 10.0, BANDS
+
+    def __init__(self, tiles: int = 8, dates: Sequence[str] = ("2018-06-01",), size: int = 32, seed: int = 0) -> None:
+        rng = np.random.default_rng(seed)
+        self.path, self.id, self.shape = Path("fake-store"), f"id{seed}{tiles}{len(dates)}", (size, size)
+        rows = [(tile, date) for tile in range(tiles) for date in dates]
+        self.wet = np.zeros((len(rows), size, size), bool)
+        self.wet[:, :, : size // 2] = True
+        reflectance = np.where(self.wet[:, None], np.reshape(DARK, (4, 1, 1)), np.reshape(BRIGHT, (4, 1, 1)))
+        reflectance = reflectance + rng.normal(0, 0.01, reflectance.shape)
+        self.stored = np.round(10_000 * reflectance + 1000).astype(np.uint16)
+        self.flags = np.zeros((len(rows), size, size), np.uint8)
+        self.table = pd.DataFrame(
+            {
+                "chip": [f"t{tile}-{date}" for tile, date in rows],
+                "tile": [f"t{tile}" for tile, _ in rows],
+                "block": [f"b{tile}" for tile, _ in rows],
+                "datetime": pd.to_datetime([date for _, date in rows], utc=True),
+                "clear": 1.0,
+                "geometry": None,
+                "crs": "EPSG:32633",
+                "left": [500_000.0 + tile * size * 10 for tile, _ in rows],
+                "top": 6_540_000.0,
+            }
+        )
+
+    def load(self, rows: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        rows = np.asarray(rows)
+        return self.stored[rows], self.flags[rows]
+
+    def tile_box(self, tile: int, y0: int, y1: int, x0: int, x1: int):  # type: ignore[no-untyped-def]
+        """The polygon over some pixels of a tile."""
+        left = 500_000 + tile * self.shape[1] * 10
+        return box(left + x0 * 10, 6_540_000 - y1 * 10, left + x1 * 10, 6_540_000 - y0 * 10)
+
+
+@pytest.fixture(scope="session")
+def make_store() -> type[FakeStore]:
+    return FakeStore
+
+
+@pytest.fixture
+def store() -> FakeStore:
+    return FakeStore()
+
+
+@pytest.fixture(scope="session")
+def encoder() -> Encoder:
+    return random_encoder("resnet18", BANDS, [0.07, 0.07, 0.16, 0.12], [0.02, 0.03, 0.14, 0.10], seed=1)
+
+
+@pytest.fixture
+def quick_scratch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Supervised from scratch in a moment: it is there, but nobody waits for it to learn."""
+    from geossl.tasks import scratch
+
+    monkeypatch.setattr(scratch, "RATES", (1e-3,))
+    monkeypatch.setattr(scratch, "TRIAL_STEPS", 1)
+    monkeypatch.setattr(scratch, "STEPS", 2)
+    monkeypatch.setattr(scratch, "BATCH", 4)
