@@ -151,6 +151,11 @@ def _equal_area(geometry: BaseGeometry) -> BaseGeometry:
     return transform(pyproj.Transformer.from_crs("EPSG:4326", "EPSG:6933", always_xy=True).transform, geometry)
 
 
+def share_text(share: float) -> str:
+    """A share (0..1) as per cent, with digits enough that a little is not nothing."""
+    return f"{100 * share:.0f} %" if share == 0 or share >= 0.1 else f"{100 * share:.2g} %"
+
+
 def table(status: CubeStatus) -> str:
     """The status as text columns."""
     head = ("product", "cube", "scenes", "dates", "clear", "first", "last", "cloud %", "covers")
@@ -164,7 +169,7 @@ def table(status: CubeStatus) -> str:
             row.first.isoformat(),
             row.last.isoformat(),
             "?" if row.cloud_cover is None else f"{row.cloud_cover:.0f}",
-            "" if row.covered is None else f"{100 * row.covered:.0f} %",
+            "" if row.covered is None else share_text(row.covered),
         )
         for row in status.products
     ]
@@ -235,7 +240,7 @@ def draw_map(status: CubeStatus, region: str | Region | None, out: Path) -> None
             _fill(axes, shape, colours(number % 10), alpha=max(0.08, 0.5 / len(shapes)))
         label = f"{row.product}: {row.scenes} scenes, {row.first} to {row.last}"
         if row.covered is not None:
-            label += f", {100 * row.covered:.0f} % of the region"
+            label += f", {share_text(row.covered)} of the region"
         handles.append(plt.Rectangle((0, 0), 1, 1, color=colours(number % 10), alpha=0.5, label=label))
     if place is not None:
         for part in _parts(_projected(place.geometry, crs)):

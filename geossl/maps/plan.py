@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from odc.geo.geobox import GeoBox
+from shapely import union_all
 
 from geossl.artefacts import MANIFEST, hash_file, hash_json
 from geossl.config import geossl_home
@@ -275,14 +276,18 @@ def _no_scenes(
 
 
 def map_grid(region: Region, scenes: Sequence[Scene]) -> tuple[GeoBox, BaseGeometry]:
-    """The part of the region's tile grid that the region covers, and the region in that CRS.
+    """The part of the region's tile grid where the region and the scenes' rasters meet, and its outline in that CRS.
 
-    Pixels of a map are pixels of the region's chips; a hundredth of a pixel at the edge is left out.
+    Pixels of a map are pixels of the region's chips; a hundredth of a pixel at the edge is left out. A region much
+    larger than its scenes gives a map of the scenes.
     """
     from geossl.chips.grid import region_grid, to_grid_crs
 
     tiles = region_grid(region, scenes)
-    outline = to_grid_crs(region.geometry, tiles.crs)
+    rasters = {scene.geobox.extent.to_crs(tiles.crs).geom for scene in scenes}
+    outline = to_grid_crs(region.geometry, tiles.crs).intersection(union_all(list(rasters)))
+    if outline.is_empty:
+        raise InputError("the region only touches its scenes", where=f"region {region.name}", remedy="enlarge it")
     west, south, east, north = outline.bounds
     left, right = ((x - tiles.origin[0]) / tiles.resolution[0] for x in (west, east))
     top, bottom = ((tiles.origin[1] - y) / tiles.resolution[1] for y in (north, south))
