@@ -19,10 +19,11 @@ from shapely import union_all
 from geossl.artefacts import MANIFEST, hash_file, hash_json
 from geossl.config import geossl_home
 from geossl.errors import InputError
+from geossl.evaluation.controls import INDICES
 from geossl.maps.layers import span_of
 from geossl.maps.legend import Legend, make_legend
 from geossl.maps.predictors import MapHead, make_predictor
-from geossl.maps.sources import ChipMosaicSource, CubeSource, WindowSource, grow_to_cells
+from geossl.maps.sources import ApplicableSource, ChipMosaicSource, CubeSource, WindowSource, grow_to_cells
 from geossl.maps.stream import Predictor, make_layout
 from geossl.maps.windows import Layout
 from geossl.progress import warn
@@ -118,6 +119,11 @@ def make_plan(
         area = region if isinstance(region, Region) else load_region(str(region))
         when, in_months = when or area.period, in_months or area.months
         pixels, name = _from_cube(area, product, when, in_months, asked.bands, predictor), area.name
+    rules = tuple(getattr(asked.task, "not_applicable", ()))
+    if rules:
+        for rule in rules:
+            check_bands(INDICES[rule.index], asked.bands, f"task {asked.task.name}: not_applicable {rule.index}")
+        pixels = ApplicableSource(pixels, rules)
     span = span_of(pixels.days, when)
     _compare_resolution(asked, pixels.geobox)
     layout = make_layout((pixels.geobox.height, pixels.geobox.width), predictor.sizes, predictor.cell_px)
@@ -126,6 +132,7 @@ def make_plan(
         "head": head_id,
         "task": asked.task.name,
         "legend": [[entry.value, entry.name, entry.colour] for entry in legend.classes] or legend.unit,
+        "not_applicable": [rule.model_dump() for rule in rules],
         "source": pixels.origin,
         "bands": list(pixels.bands),
         "scenes": list(pixels.scene_ids),

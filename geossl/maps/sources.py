@@ -7,7 +7,7 @@ for each chosen day. Pixels that are not clear carry no meaning (a failed read i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,6 +16,7 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 
 from geossl.errors import InputError
+from geossl.evaluation.controls import spectral_index
 from geossl.maps.windows import Window
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from geossl.chips.chipset import ChipSet
     from geossl.cube.connect import Product, Scene
+    from geossl.tasks.spec import PixelRule
 
 
 class Failure(Protocol):
@@ -144,6 +146,28 @@ class CubeSource:
             reads += len(scenes) * self._reads_per_scene
             failures += list(pixels.failures)
         return WindowRead(values, clear, inside, tuple(days), reads, tuple(failures))
+
+
+class ApplicableSource:
+    """Another source without the pixels that a task does not speak of (water in a drought map): they are not clear."""
+
+    def __init__(self, source: WindowSource, rules: Sequence[PixelRule]) -> None:
+        self._source, self._rules = source, tuple(rules)
+        self.geobox, self.bands, self.days = source.geobox, source.bands, source.days
+        self.scene_ids, self.reads_per_window, self.origin = source.scene_ids, source.reads_per_window, source.origin
+
+    def footprint(self) -> BaseGeometry:
+        """Of the other source."""
+        return self._source.footprint()
+
+    def read(self, window: Window, days: Sequence[int]) -> WindowRead:
+        """The other source's window; a pixel whose index lies above a rule's limit on a day is not clear that day."""
+        read = self._source.read(window, days)
+        clear = read.clear
+        for rule in self._rules:
+            # Where both bands are dark the index is not defined; such pixels stay.
+            clear = clear & ~(np.nan_to_num(spectral_index(rule.index, read.values, self.bands)) > rule.above)
+        return replace(read, clear=clear)
 
 
 class ChipMosaicSource:

@@ -36,6 +36,15 @@ class RasterRule(Settings):
     """Pixels drawn a class (in all for a quantity): the few labels that stand for a field campaign."""
 
 
+class PixelRule(Settings):
+    """Pixels that a task does not speak of: those whose spectral index lies above a limit on a date."""
+
+    index: Literal["ndvi", "ndmi", "ndwi", "mndwi"]
+    above: float
+    reason: str
+    """In plain words, for the map's legend: water."""
+
+
 class TaskSpec(Settings):
     """Schema of ``configs/tasks/*.yaml``."""
 
@@ -64,6 +73,8 @@ class TaskSpec(Settings):
     baselines: tuple[Baseline, ...] = ()
     season_days: int = Field(default=20, gt=0)
     """For anomalies: how far the day of year of a reference scene may lie from that of the scene."""
+    not_applicable: tuple[PixelRule, ...] = ()
+    """Where the map stays empty, because no label could ever lie there (drought of vegetation on a lake)."""
     balanced: bool = True
     """Whether the head weighs every class alike; without it, frequent classes weigh more."""
 

@@ -16,6 +16,7 @@ from geossl.errors import InputError
 from geossl.maps import predictors, stream
 from geossl.maps.make import make_map, plan_map
 from geossl.maps.stream import WindowSizes
+from geossl.tasks.spec import PixelRule
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +56,17 @@ def test_the_map_of_a_head_of_single_pixels_is_its_answer_at_each_pixel(picture:
         assert source.crs.to_epsg() == 32633
         assert source.transform[2] == 600_000
         assert source.transform[5] == 6_600_000
+
+
+def test_pixels_the_task_does_not_speak_of_are_nodata(picture: np.ndarray, tmp_path: Path) -> None:
+    drought = task()
+    drought.not_applicable = (PixelRule(index="ndwi", above=0.0, reason="water"),)
+    result = make_map(PixelHead(drought), chips=cut_chips(picture), block="b1", out=tmp_path / "map")
+    water = picture[1] > picture[3]  # green above near infrared
+    assert 0.2 < water.mean() < 0.8
+    found = read(result.layer / "class.tif")[0]
+    assert (found[water] == 255).all()
+    np.testing.assert_array_equal(found[~water], expected_class(picture)[~water])
 
 
 def test_pixels_that_are_never_clear_are_nodata_and_a_missing_chip_too(picture: np.ndarray, tmp_path: Path) -> None:
