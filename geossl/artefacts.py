@@ -25,6 +25,8 @@ from geossl.errors import InputError, WorkError
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 RUN = "run.json"
+_UMASK = os.umask(0)
+os.umask(_UMASK)
 
 
 def to_json(value: object) -> str:
@@ -64,6 +66,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     try:
         with disk_errors(path):
             yield temporary
+            temporary.chmod(0o666 & ~_UMASK)  # some writers (safetensors) make files that only their owner may read
             _fsync(temporary)
             temporary.replace(path)
     finally:

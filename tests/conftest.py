@@ -15,7 +15,7 @@ def real_data_root() -> Path:
     return Path(os.environ.get("GEOSSL_REAL_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def real_data() -> Path:
     root = real_data_root()
     if not root.is_dir():

@@ -175,15 +175,15 @@ class Batches:
             views = self._augmented(rows, generator, self.n_views)
         else:
             views = self._augmented(rows, generator, 1)
-            for _ in range(1, self.n_views):
+            for number in range(1, self.n_views):
                 partner = self.sampler.pair(rows, generator, self.pair_days)
-                views += self._augmented(partner, generator, 1)
+                views += self._augmented(partner, generator, 1, number)
         return [torch.addcmul(self._shift, view, self._scale, out=view) for view in views]
 
-    def _augmented(self, rows: Tensor, generator: torch.Generator, n_views: int) -> list[Tensor]:
+    def _augmented(self, rows: Tensor, generator: torch.Generator, n_views: int, first: int = 0) -> list[Tensor]:
         stored, clear, _ = self.sampler.take(rows)
         values = self.sampler.decode(stored).permute(0, 3, 1, 2)  # (n, band, y, x), bands last in memory
-        return make_views(values, clear, self.recipe, generator, n_views)
+        return make_views(values, clear, self.recipe, generator, n_views, first)
 
 
 class StepNumbers(IterableDataset):

@@ -21,12 +21,8 @@ LABELS = ("Coniferous forest", "Non-irrigated arable land", "Sea and ocean", "Di
 
 
 @pytest.fixture(scope="module")
-def table_and_values(request: pytest.FixtureRequest) -> tuple[pd.DataFrame, np.ndarray]:
-    from conftest import real_data_root
-
-    root = real_data_root() / "bigearthnet-finland"
-    if not root.is_dir():
-        pytest.skip(f"no real data at {root} (set GEOSSL_REAL_DATA)")
+def table_and_values(real_data: Path) -> tuple[pd.DataFrame, np.ndarray]:
+    root = real_data / "bigearthnet-finland"
     table = pd.read_csv(root / "index.csv").iloc[::2].reset_index(drop=True)
     chips = []
     for name in table["file"]:

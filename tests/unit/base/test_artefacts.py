@@ -24,6 +24,13 @@ def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
 
 
+def test_a_file_may_be_read_by_those_who_may_read_any_new_file(tmp_path: Path) -> None:
+    (tmp_path / "plain").touch()
+    with artefacts.atomic_file(tmp_path / "a") as temporary:
+        temporary.touch(mode=0o600)
+    assert (tmp_path / "a").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
 def test_a_directory_appears_only_when_whole(tmp_path: Path) -> None:
     target = tmp_path / "artefact"
     with pytest.raises(RuntimeError), artefacts.atomic_directory(target) as folder:
