@@ -167,6 +167,7 @@ def main() -> None:
         ]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         rows.append(json.loads(done.stdout.splitlines()[-1]))
+    print("## Map: the whole verb against the model alone\n")
     print(f"U-Net ResNet-18, {len(BANDS)} bands, {len(CLASSES)} classes, {given.threads} thread(s), float32\n")
     print("| map | windows | model alone, Mpx/s | map, Mpx/s | output, Mpx/s | map / model | peak RSS, MiB |")
     print("|---|---|---|---|---|---|---|")
@@ -180,6 +181,7 @@ def main() -> None:
           f"({rows[0]['ratio']:.2f}).")  # fmt: skip
     print(f"Goal: peak grows by less than {GOAL_GROWTH_MIB} MiB from {rows[0]['side']}² to {rows[-1]['side']}²: "
           f"{'met' if growth < GOAL_GROWTH_MIB else 'missed'} ({growth:+.0f} MiB).")  # fmt: skip
+    print(json.dumps({"rows": rows, "growth_mib": growth}))
 
 
 if __name__ == "__main__":
