@@ -164,6 +164,30 @@ def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
     return dict(manifest)
 
 
+def check_place(out: Path, kind: str) -> None:
+    """Refuse to put an artefact where a file or a folder that geossl did not write as this kind lies."""
+    if out.is_dir() and any(out.iterdir()):
+        if is_complete(out):
+            read_manifest(out, kind)
+            return
+        raise InputError(
+            "this folder holds something else",
+            where=out,
+            expected=f"a folder that is new or empty, or an earlier {kind}",
+            remedy="choose another --out",
+        )
+    if out.exists() and not out.is_dir():
+        raise InputError("this is a file", where=out, expected="a folder", remedy="choose another --out")
+
+
+def check_weights(weights: Path, manifest: Mapping[str, Any], kind: str, remedy: str) -> None:
+    """Raise ``InputError`` where an artefact's weights file is missing or not the bytes its manifest names."""
+    if not weights.is_file():
+        raise InputError(f"the {kind}'s weights are missing", where=weights, remedy=remedy)
+    if hash_file(weights) != manifest["weights"]["hash"]:
+        raise InputError(f"the {kind}'s weights are damaged: not the bytes written", where=weights, remedy=remedy)
+
+
 @contextmanager
 def lock(path: Path, busy: str = "another process is at work here") -> Iterator[None]:
     """Hold an exclusive lock file; the kernel drops it when the process dies, so kill -9 leaves nothing locked."""

@@ -55,6 +55,24 @@ S2_ENCODING = Encoding("uint16", 1e-4, -0.1, 0)
 """Sentinel-2 of every processing baseline in chips: ``stored = round(10000 * reflectance) + 1000``, 0 = invalid."""
 
 
+SENTINEL2_BANDS = {
+    "B01": "coastal",
+    "B02": "blue",
+    "B03": "green",
+    "B04": "red",
+    "B05": "rededge071",
+    "B06": "rededge075",
+    "B07": "rededge078",
+    "B08": "nir",
+    "B8A": "nir08",
+    "B09": "nir09",
+    "B10": "cirrus",
+    "B11": "swir16",
+    "B12": "swir22",
+}
+"""Sentinel-2 band names and their STAC common names, by wavelength."""
+
+
 class BandSpec(config.Settings):
     """One measurement of a product."""
 

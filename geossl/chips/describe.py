@@ -13,26 +13,10 @@ from rasterio.errors import RasterioError
 from geossl.chips.chipset import LabelKind
 from geossl.config import Settings
 from geossl.errors import InputError
+from geossl.products import SENTINEL2_BANDS
 from geossl.progress import warn
 
 INDEX_NAMES = ("index.csv", "index.parquet")
-
-SENTINEL2_BANDS = {
-    "B01": "coastal",
-    "B02": "blue",
-    "B03": "green",
-    "B04": "red",
-    "B05": "rededge071",
-    "B06": "rededge075",
-    "B07": "rededge078",
-    "B08": "nir",
-    "B8A": "nir08",
-    "B09": "nir09",
-    "B10": "cirrus",
-    "B11": "swir16",
-    "B12": "swir22",
-}
-"""Sentinel-2 band names and their STAC common names, by wavelength."""
 
 _COMMON = frozenset({*SENTINEL2_BANDS.values(), "pan", "lwir11", "lwir12", "green05", "yellow", "rededge"})
 _FILE_COLUMNS = ("file", "filename", "path", "image")

@@ -9,30 +9,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from geossl.cube.assets import Item, Raster, rasters, word
 from geossl.errors import InputError
-from geossl.products import BandSpec, MaskSpec, ProductProfile, load_profile, profile_names
+from geossl.products import SENTINEL2_BANDS, BandSpec, MaskSpec, ProductProfile, load_profile, profile_names
 
 if TYPE_CHECKING:
     from datacube.model import Product as OdcProduct
 
 STORED = "geossl_profile"
 """Where the resolved profile lies in an ODC product's ``metadata``, as a JSON text: a database keeps no key order."""
-
-S2_COMMON = {
-    "B01": "coastal",
-    "B02": "blue",
-    "B03": "green",
-    "B04": "red",
-    "B05": "rededge071",
-    "B06": "rededge075",
-    "B07": "rededge078",
-    "B08": "nir",
-    "B8A": "nir08",
-    "B09": "nir09",
-    "B10": "cirrus",
-    "B11": "swir16",
-    "B12": "swir22",
-}
-"""STAC common names of Sentinel-2's bands."""
 
 SCL = {"nodata": (0,), "saturated": (1,), "shadow": (3,), "cloud": (8, 9, 10), "snow": (11,)}
 """Sen2Cor's scene classification; dark, vegetation, bare, water and unclassified (2, 4, 5, 6, 7) are clear."""
@@ -51,7 +34,7 @@ _CLASS_WORDS = {
     "cloud": ("cloud", "cirrus"),
     "snow": ("snow", "ice"),
 }
-_REFLECTIVE = frozenset(S2_COMMON.values())
+_REFLECTIVE = frozenset(SENTINEL2_BANDS.values())
 
 
 def product_name(text: str) -> str:
@@ -184,8 +167,8 @@ def _whole(nodata: float | None) -> int | float | None:
 
 def _common_name(raster: Raster) -> str:
     for name in raster.names:
-        if name.upper() in S2_COMMON and raster.common in {None, "rededge", "nir08", *_REFLECTIVE}:
-            return S2_COMMON[name.upper()]
+        if name.upper() in SENTINEL2_BANDS and raster.common in {None, "rededge", "nir08", *_REFLECTIVE}:
+            return SENTINEL2_BANDS[name.upper()]
     return word(raster.common or raster.names[0])
 
 

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from geossl.artefacts import MANIFEST, atomic_file, disk_errors, hash_file, read_manifest, write_manifest
+from geossl.artefacts import MANIFEST, atomic_file, check_weights, disk_errors, hash_file, read_manifest, write_manifest
 from geossl.encoders.build import Backbone, build_encoder, seeded_encoder
 from geossl.errors import InputError
 
@@ -165,10 +165,7 @@ def load_encoder(path: str | Path) -> Encoder:
     manifest = read_manifest(folder, KIND)
     weights = folder / WEIGHTS
     remedy = "copy the whole encoder directory again, or run the same geossl pretrain again"
-    if not weights.is_file():
-        raise InputError("the encoder's weights are missing", where=weights, remedy=remedy)
-    if hash_file(weights) != manifest["weights"]["hash"]:
-        raise InputError("the encoder's weights are damaged: not the bytes written", where=weights, remedy=remedy)
+    check_weights(weights, manifest, KIND, remedy)
     backbone = build_encoder(manifest["architecture"], manifest["bands"], stem=manifest["stem"])
     normalisation = manifest["normalisation"]
     encoder = Encoder(backbone, normalisation["mean"], normalisation["std"], manifest)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from geossl import rasters, stac
 from geossl.artefacts import (
     atomic_directory,
+    check_place,
     disk_errors,
     hash_json,
     is_complete,
@@ -22,7 +23,7 @@ from geossl.artefacts import (
     write_manifest,
     write_run,
 )
-from geossl.errors import InputError, WorkError
+from geossl.errors import WorkError
 from geossl.maps.layers import LayerFacts, LayerSink, write_layer
 from geossl.maps.plan import MapPlan, Workpieces, make_plan
 from geossl.maps.predictors import MapHead
@@ -118,7 +119,7 @@ def make_map(
     )
     plan = pieces.plan
     identity = hash_json(plan.inputs)
-    _check_place(plan.out)
+    check_place(plan.out, KIND)
     plan.out.parent.mkdir(parents=True, exist_ok=True)
     with lock(plan.out.with_name(f".{plan.out.name}.lock"), "another process is making this map"):
         if is_complete(plan.out) and read_manifest(plan.out, KIND).get("inputs_hash") == identity:
@@ -140,24 +141,8 @@ def make_map(
 def plan_map(head: str | Path | MapHead, **where: Any) -> MapPlan:
     """What :func:`make_map` would do with the same arguments, without reading a pixel."""
     plan = make_plan(head, **where).plan
-    _check_place(plan.out)
+    check_place(plan.out, KIND)
     return plan
-
-
-def _check_place(out: Path) -> None:
-    """A folder that geossl did not write is never replaced."""
-    if out.is_dir() and any(out.iterdir()):
-        if is_complete(out):
-            read_manifest(out, KIND)
-            return
-        raise InputError(
-            "this folder holds something else",
-            where=out,
-            expected="a folder that is new or empty, or an earlier layer",
-            remedy="choose another --out",
-        )
-    if out.exists() and not out.is_dir():
-        raise InputError("this is a file", where=out, expected="a folder", remedy="choose another --out")
 
 
 def _work_folder(out: Path, identity: str) -> Path:

@@ -10,6 +10,7 @@ from typing import Any
 
 from geossl.artefacts import (
     atomic_directory,
+    check_place,
     hash_file,
     hash_json,
     is_complete,
@@ -114,7 +115,7 @@ def finetune(
     inputs = _inputs(source, opened, encoder, seed, labels_per_class)
     folder = Path(out) if out else geossl_home() / "heads" / f"{source.spec.name}-{source.name}"
     folder = folder.absolute()
-    _check_place(folder)
+    check_place(folder, KIND)
     if is_complete(folder) and read_manifest(folder, KIND).get("inputs_hash") == hash_json(inputs):
         say(f"this head is there already: {folder}")
         return _result(folder, read_manifest(folder, KIND), time.monotonic() - started)
@@ -196,22 +197,6 @@ def _inputs(
         "seed": seed,
         "labels_per_class": labels_per_class,
     }
-
-
-def _check_place(out: Path) -> None:
-    """A folder that geossl did not write is never replaced."""
-    if out.is_dir() and any(out.iterdir()):
-        if is_complete(out):
-            read_manifest(out, KIND)
-            return
-        raise InputError(
-            "this folder holds something else",
-            where=out,
-            expected="a folder that is new or empty, or an earlier head",
-            remedy="choose another --out",
-        )
-    if out.exists() and not out.is_dir():
-        raise InputError("this is a file", where=out, expected="a folder", remedy="choose another --out")
 
 
 def _warn_of_other_pixels(encoder: Encoder, chips: ChipSet) -> None:

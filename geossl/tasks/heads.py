@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from geossl.artefacts import atomic_file, hash_file, read_manifest
+from geossl.artefacts import atomic_file, check_weights, hash_file, read_manifest
 from geossl.encoders.build import build_encoder
 from geossl.encoders.saved import Encoder
 from geossl.errors import InputError
@@ -195,10 +195,7 @@ def load_head(path: str | Path) -> Head:
     manifest = read_manifest(folder, KIND)
     weights = folder / WEIGHTS
     remedy = "copy the whole head directory again, or run the same geossl finetune again"
-    if not weights.is_file():
-        raise InputError("the head's weights are missing", where=weights, remedy=remedy)
-    if hash_file(weights) != manifest["weights"]["hash"]:
-        raise InputError("the head's weights are damaged: not the bytes written", where=weights, remedy=remedy)
+    check_weights(weights, manifest, KIND, remedy)
     task = TaskSpec.model_validate(manifest["task"])
     backbone = build_encoder(manifest["architecture"], manifest["bands"], stem=manifest["stem"])
     normalisation = manifest["normalisation"]

@@ -201,7 +201,7 @@ def test_real_items_find_their_profile_with_all_its_bands(real_data: Path, docum
 def test_every_shipped_sentinel_2_profile_names_the_same_common_names() -> None:
     l2a = [profile for profile in profiles.shipped().values() if profile.family == "sentinel-2-l2a"]
     names = {tuple(band.common for band in profile.bands.values()) for profile in l2a}
-    assert len(l2a) >= 5 and names == {tuple(name for name in profiles.S2_COMMON.values() if name != "cirrus")}
+    assert len(l2a) >= 5 and names == {tuple(name for name in profiles.SENTINEL2_BANDS.values() if name != "cirrus")}
 
 
 def test_a_product_without_profile_is_inferred(real_data: Path) -> None:
