@@ -12,7 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from geossl.errors import InputError
-from geossl.views.params import ViewParams, blur_radius, draw_params
+from geossl.views.boxes import turned
+from geossl.views.optics import AIRLIGHT, coarsen_matrix, cover
+from geossl.views.params import Cloud, ViewParams, blur_radius, draw_params
 from geossl.views.recipe import Recipe
 
 
@@ -40,6 +42,19 @@ def make_views(
         ``n_views`` tensors (n, band, size, size) float32 reflectance in ``channels_last`` memory. Pixels that rest on
         invalid ones hold the mean of their band over the view's valid pixels (0 where a chip has none).
     """
+    return _make(values, clear, generator, [(first_view + i, recipe.of_view(first_view + i)) for i in range(n_views)])
+
+
+def make_small_views(values: Tensor, clear: Tensor, recipe: Recipe, generator: torch.Generator) -> list[Tensor]:
+    """The small views of multi-crop, ``recipe.small_views`` tensors (n, band, small_size, small_size).
+
+    Arguments and what invalid pixels hold are those of :func:`make_views`.
+    """
+    return _make(values, clear, generator, [(i, recipe.of_small()) for i in range(recipe.small_views)])
+
+
+def _make(values: Tensor, clear: Tensor, generator: torch.Generator, wanted: list[tuple[int, Recipe]]) -> list[Tensor]:
+    """A view for each number and recipe, in order."""
     if values.ndim != 4 or clear.shape != (values.shape[0], *values.shape[2:]) or min(values.shape[2:]) < 2:
         raise InputError(
             "these are no chips to make views of",
@@ -47,13 +62,21 @@ def make_views(
             expected="values (n, band, y, x) and clear (n, y, x), at least 2 x 2 pixels",
             found=f"values {tuple(values.shape)}, clear {tuple(clear.shape)}",
         )
-    if recipe.pipeline == "kornia":
-        from geossl.views.kornia_pipeline import apply_kornia as apply
-    else:
-        apply = apply_fused
     with torch.no_grad(), torch.autocast(values.device.type, enabled=False):
-        params = [draw_params(clear, values.shape[1], recipe, generator, first_view + i) for i in range(n_views)]
-        return [apply(values, clear, one, recipe) for one in params]
+        views = []
+        for number, recipe in wanted:
+            params = draw_params(clear, values.shape[1], recipe, generator, number)
+            views.append(apply_view(values, clear, params, recipe))
+        return views
+
+
+def apply_view(values: Tensor, clear: Tensor, params: ViewParams, recipe: Recipe) -> Tensor:
+    """One view of each chip with given parameters, by the recipe's pipeline; shapes as in :func:`make_views`."""
+    if recipe.pipeline == "kornia":
+        from geossl.views.kornia_pipeline import apply_kornia
+
+        return apply_kornia(values, clear, params, recipe)
+    return apply_fused(values, clear, params, recipe)
 
 
 def apply_fused(values: Tensor, clear: Tensor, params: ViewParams, recipe: Recipe) -> Tensor:
@@ -64,23 +87,58 @@ def apply_fused(values: Tensor, clear: Tensor, params: ViewParams, recipe: Recip
     if valid is not None:  # the others are 0 so far: they get the mean of the valid ones
         mean = torch.where(valid.any(dim=1, keepdim=True), mean / valid.float().mean(dim=1, keepdim=True), 0.0)
         view.view(n, size * size, bands).baddbmm_((~valid)[:, :, None].to(view.dtype), mean[:, None])
-    # gain, contrast about the band mean, offset and band drop are one affine map a band.
+    # Haze, gain, contrast about the band mean, offset and band drop are one affine map a band.
     contrast = torch.where(
         params.drop[:, None] == torch.arange(bands, device=view.device), 0.0, params.contrast[:, None]
     )
     scale = params.gain * contrast
     shift = params.gain * mean * (1 - contrast) + params.offset[:, None]
+    if params.haze is not None:  # gain * (contrast about the mean of (T view + (1 - T) A)) + offset
+        veil = (1 - params.haze) * AIRLIGHT
+        shift = params.gain * (params.haze * mean * (1 - contrast) + veil) + params.offset[:, None]
+        scale = scale * params.haze
     rows = view.view(n, size, size * bands)  # long rows: an inner loop of 12 bands alone would be slow
     rows = torch.addcmul(shift.repeat(1, size)[:, None], rows, scale.repeat(1, size)[:, None], out=rows)
     view = rows.view(n, size, size, bands)
     if params.gray.stop > params.gray.start:
         part = view[params.gray]
         part.copy_(part.mean(dim=-1, keepdim=True).expand_as(part))
-    if params.blur.stop > params.blur.start:
-        view[params.blur] = blur(view[params.blur], params.sigma[params.blur], recipe.blur_sigma_px[1])
+    if params.cloud is not None:
+        _hide(view[params.clouded], params.cloud)
+    view = _soften(view, params, recipe)
     if params.noise is not None:
         view.add_(params.noise, alpha=recipe.noise)
     return view.permute(0, 3, 1, 2)
+
+
+def _hide(images: Tensor, cloud: Cloud) -> None:
+    """Shade, then cover images (k, size, size, band) in place."""
+    size = images.shape[1]
+    shadow = 1 - cloud.shade[:, None, None] * cover(_puffs(cloud.puffs, cloud.shift, size))
+    opaque = cover(_puffs(cloud.puffs, torch.zeros_like(cloud.shift), size))
+    images.mul_((shadow * (1 - opaque))[..., None]).add_((opaque * cloud.level[:, None, None])[..., None])
+
+
+def _puffs(puffs: Tensor, shift: Tensor, size: int) -> Tensor:
+    """Sum of round Gaussian puffs (k, size, size), each a product of one along rows and one along columns."""
+    place = (torch.arange(size, device=puffs.device) + 0.5) / size
+    centre, radius = puffs[..., :2] + shift[:, None], puffs[..., 2:]
+    along = torch.exp(-((place - centre[..., None]) ** 2) / (2 * radius[..., None] ** 2))  # (k, puff, 2, size)
+    return torch.bmm(along[:, :, 0].transpose(1, 2), along[:, :, 1])
+
+
+def _soften(view: Tensor, params: ViewParams, recipe: Recipe) -> Tensor:
+    """Larger pixels, then blur: both are matrices along either axis, so that they are one pass together."""
+    blurred = params.blur.stop > params.blur.start
+    if params.gsd is None:
+        if blurred:
+            view[params.blur] = blur(view[params.blur], params.sigma[params.blur], recipe.blur_sigma_px[1])
+        return view
+    matrix = coarsen_matrix(params.gsd, view.shape[1])
+    if blurred:
+        after = _blur_matrix(params.sigma[params.blur], recipe.blur_sigma_px[1], view.shape[1])
+        matrix[params.blur] = torch.bmm(after, matrix[params.blur])
+    return _along_both_axes(matrix, view).contiguous()
 
 
 def resample(values: Tensor, clear: Tensor, params: ViewParams, size: int) -> tuple[Tensor, Tensor | None]:
@@ -119,6 +177,8 @@ def _taps(params: ViewParams, height: int, width: int, size: int) -> tuple[Tenso
     Corner-aligned: the outermost pixel centres of the view fall onto those of the box, so no tap leaves the chip, and a
     box of ``size`` pixels at a whole position is copied unchanged.
     """
+    if params.angle is not None:
+        return _taps_turned(params, params.angle, height, width, size)
     top, left, bottom, right = (edge[:, None] for edge in params.box.unbind(1))
     steps = torch.arange(size, device=params.box.device, dtype=torch.float32)[None]  # (1, size)
     back = size - 1 - steps
@@ -144,6 +204,41 @@ def _taps(params: ViewParams, height: int, width: int, size: int) -> tuple[Tenso
     return index.view(-1, 4), weight.view(-1, 4)
 
 
+def _taps_turned(params: ViewParams, angle: Tensor, height: int, width: int, size: int) -> tuple[Tensor, Tensor]:
+    """:func:`_taps` of boxes turned about their centres: the source position is a sum of a part of the view's row and
+    one of its column, and no longer apart along both axes."""
+    top, left, bottom, right = (edge[:, None] for edge in params.box.unbind(1))
+    n = len(top)
+    steps = torch.arange(size, device=params.box.device, dtype=torch.float32)[None] / (size - 1) - 0.5
+    turns = params.turns[:, None]
+    up = (turns == 2) | (turns == 3)
+    mirrored = ((turns == 1) | (turns == 2)) ^ params.flip[:, None]
+    y = torch.where(up, -steps, steps) * (bottom - top)  # (n, size), offsets from the centre along the box's sides
+    x = torch.where(mirrored, -steps, steps) * (right - left)
+    zero = torch.zeros_like(y)
+    down_y, down_x = turned(y, zero, angle[:, None])
+    right_y, right_x = turned(zero, x, angle[:, None])
+    odd = turns % 2 == 1  # rows of the view run along columns of the source
+    by_row = torch.where(odd, right_y, down_y), torch.where(odd, right_x, down_x)
+    by_column = torch.where(odd, down_y, right_y), torch.where(odd, down_x, right_x)
+    y = ((top + bottom) / 2 + by_row[0])[:, :, None] + by_column[0][:, None]  # (n, size, size)
+    x = ((left + right) / 2 + by_row[1])[:, :, None] + by_column[1][:, None]
+    i, j = y.floor().clamp_(0, height - 2), x.floor().clamp_(0, width - 2)
+    down, right = y.sub_(i).clamp_(0, 1), x.sub_(j).clamp_(0, 1)
+    kind = torch.int32 if n * height * width < 2**31 else torch.int64
+    image = torch.arange(n, device=y.device, dtype=kind)[:, None, None] * (height * width)
+    first = torch.add(image + j.to(kind), i.to(kind), alpha=width)
+    # Each tap goes straight to its place: stacking four would copy them once more.
+    index, weight = first.new_empty((n, size, size, 4)), y.new_empty((n, size, size, 4))
+    for tap, offset in enumerate((0, 1, width, width + 1)):
+        torch.add(first, offset, out=index[..., tap])
+    both = torch.mul(down, right, out=weight[..., 3])
+    torch.sub(down, both, out=weight[..., 2])
+    across = torch.sub(right, both, out=weight[..., 1])
+    torch.sub(1 - down, across, out=weight[..., 0])
+    return index.view(-1, 4), weight.view(-1, 4)
+
+
 def _whole_and_fraction(position: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
     """Pixel before ``position`` and how far beyond it, so that pixel + 1 still lies inside ``length``."""
     whole = torch.minimum(position.floor().clamp(min=0), (length - 2).to(position.dtype))
@@ -155,8 +250,12 @@ def blur(images: Tensor, sigma: Tensor, sigma_max: float) -> Tensor:
 
     Done as products with one small matrix an image, so that any number of widths costs the same.
     """
+    return _along_both_axes(_blur_matrix(sigma, sigma_max, images.shape[1]), images)
+
+
+def _along_both_axes(matrix: Tensor, images: Tensor) -> Tensor:
+    """Images (k, size, size, band) times their matrix (k, size, size) along rows and columns."""
     k, size, _, bands = images.shape
-    matrix = _blur_matrix(sigma, sigma_max, size)
     rows = torch.bmm(matrix, images.reshape(k, size, size * bands)).view(k, size, size, bands)
     # Columns as rows: one wide product is far faster than one of width ``bands`` for every row.
     columns = torch.bmm(matrix, rows.transpose(1, 2).reshape(k, size, size * bands))

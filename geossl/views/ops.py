@@ -7,11 +7,17 @@ images (B, bands, H, W), leaves masks alone, draws its parameters when none are 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
+import kornia.augmentation as K
 import torch
 from kornia.augmentation import IntensityAugmentationBase2D
 from torch import Tensor
+
+from geossl.views.boxes import box_corners, fit_turned
+from geossl.views.optics import AIRLIGHT, coarsen_matrix, cover, transmittance
+from geossl.views.params import CLOUD_NUMBERS, cloud_of
 
 Params = dict[str, Tensor]
 
@@ -146,3 +152,101 @@ class RandomSensorNoise(_BandOp):
     ) -> Tensor:
         """The image plus noise."""
         return input + self.sigma * params["noise"].to(input)
+
+
+class RandomHaze(_BandOp):
+    """A veil over the image: ``T * image + (1 - T) * 0.5`` with ``transmittance`` T (B, bands).
+
+    Its optical thickness at 0.55 micrometres is U(0, thickness); see :func:`geossl.views.optics.transmittance` for the
+    law along ``wavelengths_um``, one a band (None: equally thick in all).
+    """
+
+    def __init__(self, thickness: float, wavelengths_um: Sequence[float] | None = None, p: float = 1.0) -> None:
+        super().__init__(p=p)
+        self.thickness, self.wavelengths_um = thickness, wavelengths_um
+
+    def draw(self, shape: tuple[int, ...]) -> Params:
+        """``transmittance``: (B, bands), or (B, 1) without wavelengths."""
+        return {"transmittance": transmittance(self.thickness * torch.rand(shape[:1]), self.wavelengths_um)}
+
+    def apply_transform(
+        self, input: Tensor, params: Params, flags: dict[str, Any], transform: Tensor | None = None
+    ) -> Tensor:
+        """The image behind the veil."""
+        passed = params["transmittance"].to(input)[:, :, None, None]
+        return passed * input + (1 - passed) * AIRLIGHT
+
+
+class RandomCloudShadow(_BandOp):
+    """Hide part of the image under a cumulus cloud and darken another by its shadow, both with soft edges.
+
+    Parameters are those of :class:`geossl.views.params.Cloud`: ``puffs`` (B, puff, 3), ``shift`` (B, 2), ``level`` (B,)
+    and ``shade`` (B,).
+    """
+
+    def draw(self, shape: tuple[int, ...]) -> Params:
+        """``puffs``, ``shift``, ``level``, ``shade``."""
+        return vars(cloud_of(torch.rand((shape[0], CLOUD_NUMBERS)))).copy()
+
+    def apply_transform(
+        self, input: Tensor, params: Params, flags: dict[str, Any], transform: Tensor | None = None
+    ) -> Tensor:
+        """The image under its cloud."""
+        puffs, shift, level, shade = (params[name].to(input) for name in ("puffs", "shift", "level", "shade"))
+
+        def opacity(centre: Tensor) -> Tensor:  # (B, puff, 2) -> (B, 1, H, W)
+            height, width = input.shape[-2:]
+            y = (torch.arange(height, device=input.device) + 0.5)[:, None] / height - centre[..., :1, None]
+            x = (torch.arange(width, device=input.device) + 0.5) / width - centre[..., 1:, None]
+            return cover(torch.exp(-(y**2 + x**2) / (2 * puffs[..., 2:, None] ** 2)).sum(dim=1))[:, None]
+
+        shadow, cloud = opacity(puffs[..., :2] + shift[:, None]), opacity(puffs[..., :2])
+        shaded = input * (1 - shade[:, None, None, None] * shadow)
+        return torch.lerp(shaded, level[:, None, None, None].expand_as(input), cloud)
+
+
+class RandomGSD(_BandOp):
+    """See the image with pixels ``factor`` (B,) = exp U(0, strength) times as large, interpolated back to its size."""
+
+    def __init__(self, strength: float, p: float = 1.0) -> None:
+        super().__init__(p=p)
+        self.strength = strength
+
+    def draw(self, shape: tuple[int, ...]) -> Params:
+        """``factor``: (B,)."""
+        return {"factor": _log_uniform(1.0, math.exp(self.strength), shape[:1])}
+
+    def apply_transform(
+        self, input: Tensor, params: Params, flags: dict[str, Any], transform: Tensor | None = None
+    ) -> Tensor:
+        """The image, coarser."""
+        factor = params["factor"].to(input)
+        rows, columns = (coarsen_matrix(factor, size)[:, None] for size in input.shape[-2:])
+        return rows @ input @ columns.transpose(-1, -2)
+
+
+class RandomRotatedCrop(K.RandomResizedCrop):
+    """Kornia's resized crop of a box that is turned by U(-degrees, degrees): one bilinear resampling for both.
+
+    The turned box is made smaller and moved where it would leave the image, so no pixel has to be invented.
+    """
+
+    def __init__(
+        self, size: tuple[int, int], scale: tuple[float, float], ratio: tuple[float, float], degrees: float
+    ) -> None:
+        super().__init__(size, scale=scale, ratio=ratio, align_corners=True, cropping_mode="resample")
+        self.degrees = degrees
+
+    def generate_parameters(self, batch_shape: tuple[int, ...]) -> Params:
+        """Kornia's boxes, turned: ``src`` (B, 4, 2) corners in the image, ``dst`` in the crop."""
+        params = super().generate_parameters(batch_shape)
+        if self.degrees == 0:
+            return params
+        height, width = batch_shape[-2:]
+        angle = torch.empty(batch_shape[0]).uniform_(-self.degrees, self.degrees).deg2rad()
+        (left, top), (right, bottom) = (params["src"][:, corner].float().unbind(1) for corner in (0, 2))
+        tall, wide, outer_tall, outer_wide = fit_turned(bottom - top, right - left, angle, height, width)
+        y = torch.minimum(((top + bottom) / 2).maximum(outer_tall / 2), height - 1 - outer_tall / 2)
+        x = torch.minimum(((left + right) / 2).maximum(outer_wide / 2), width - 1 - outer_wide / 2)
+        box = torch.stack([y - tall / 2, x - wide / 2, y + tall / 2, x + wide / 2], dim=-1)
+        return {**params, "src": box_corners(box, angle).to(params["src"])}

@@ -11,8 +11,12 @@ from geossl.views.ops import (
     RandomBandDrop,
     RandomBandGain,
     RandomBandGray,
+    RandomCloudShadow,
     RandomGain,
+    RandomGSD,
+    RandomHaze,
     RandomOffset,
+    RandomRotatedCrop,
     RandomSensorNoise,
 )
 
@@ -24,6 +28,9 @@ ALL = [
     RandomBandDrop(p=1.0),
     RandomBandGray(p=1.0),
     RandomSensorNoise(0.01),
+    RandomHaze(0.4),
+    RandomCloudShadow(p=1.0),
+    RandomGSD(0.5),
 ]
 IMAGES = torch.rand(4, 12, 16, 16, generator=torch.Generator().manual_seed(0)) * 3 - 1
 
@@ -35,12 +42,14 @@ def test_every_op_changes_all_images_repeats_by_its_parameters_and_never_clamps(
     assert out.shape == IMAGES.shape
     assert ((out - IMAGES).abs().flatten(1).amax(1) > 0).all()
     assert torch.equal(op(IMAGES, params=op._params), out)
-    if not isinstance(op, RandomBandGray):
+    if not isinstance(op, RandomBandGray | RandomGSD):  # these two average
         assert out.max() > 1.3 and out.min() < -0.3
 
 
 @pytest.mark.parametrize(
-    "op", [RandomGain(0.25, p=0.5), RandomBandDrop(p=0.5), RandomBandGray(p=0.5)], ids=lambda op: type(op).__name__
+    "op",
+    [RandomGain(0.25, p=0.5), RandomBandDrop(p=0.5), RandomBandGray(p=0.5), RandomCloudShadow(p=0.5)],
+    ids=lambda op: type(op).__name__,
 )
 def test_images_that_the_probability_skips_are_left_alone(op):
     params = {**op.forward_parameters(IMAGES.shape), "batch_prob": torch.tensor([0.0, 1.0, 0.0, 1.0])}
@@ -51,7 +60,7 @@ def test_images_that_the_probability_skips_are_left_alone(op):
 def test_ops_compose_with_kornias_own_and_leave_masks_to_the_geometry():
     torch.manual_seed(0)
     pipeline = K.AugmentationSequential(
-        K.RandomHorizontalFlip(p=1.0), *ALL[:4], ALL[6], K.RandomVerticalFlip(p=1.0), data_keys=["input", "mask"]
+        K.RandomHorizontalFlip(p=1.0), *ALL[:4], *ALL[6:], K.RandomVerticalFlip(p=1.0), data_keys=["input", "mask"]
     )
     mask = (torch.rand(4, 1, 16, 16) > 0.5).float()
     out, turned = pipeline(IMAGES, mask)
@@ -79,3 +88,44 @@ def test_each_op_does_what_it_says():
     torch.testing.assert_close(gray, IMAGES.mean(1, keepdim=True).expand_as(gray))
     noise = RandomSensorNoise(0.01)(IMAGES) - IMAGES
     assert noise.std().item() == pytest.approx(0.01, rel=0.05)
+
+
+def test_haze_tends_to_the_colour_of_the_air_and_clouds_to_white():
+    torch.manual_seed(0)
+    thick = RandomHaze(1e9)(IMAGES)
+    torch.testing.assert_close(thick, torch.full_like(IMAGES, 0.5))
+    dark = torch.zeros(8, 2, 40, 60)  # not square: a cloud spans both sides alike
+    clouds = RandomCloudShadow(p=1.0)
+    out = clouds(dark)
+    level = clouds._params["level"][:, None, None, None]
+    assert (out <= level + 1e-6).all() and out.amax() > 0.9 * level.min() and out.min() >= 0
+    shaded = clouds(dark + 1, params=clouds._params)
+    assert shaded.min() < 0.75 and shaded.max() <= 1
+
+
+def test_a_rotated_crop_takes_masks_along_and_stays_inside_the_image():
+    torch.manual_seed(0)
+    crop = RandomRotatedCrop((24, 24), (0.3, 0.9), (0.75, 4 / 3), degrees=30)
+    y, x = torch.meshgrid(torch.arange(40.0), torch.arange(60.0), indexing="ij")
+    places = torch.stack([y, x])[None].expand(200, 2, 40, 60)
+    pipeline = K.AugmentationSequential(crop, data_keys=["input", "mask"])
+    out, mask = pipeline(places, torch.ones(200, 1, 40, 60))
+    assert out.shape == (200, 2, 24, 24) and (mask == 1).all()
+    along = out[:, :, 0, -1] - out[:, :, 0, 0]  # (y, x) along the view's upper side
+    angle = torch.atan2(along[:, 0], along[:, 1]).rad2deg()
+    assert -30.1 < angle.min() < -20 and 20 < angle.max() < 30.1
+    assert out[:, 0].min() > -1e-3 and out[:, 0].max() < 39.001
+    assert out[:, 1].min() > -1e-3 and out[:, 1].max() < 59.001
+    assert torch.equal(crop(places, params=crop._params), out)
+
+
+def test_a_rotated_crop_without_rotation_is_kornias_own():
+    crops = [
+        RandomRotatedCrop((16, 16), (0.3, 0.9), (0.75, 4 / 3), degrees=0),
+        K.RandomResizedCrop((16, 16), (0.3, 0.9), (0.75, 4 / 3), cropping_mode="resample"),
+    ]
+    out = []
+    for crop in crops:
+        torch.manual_seed(3)
+        out.append(crop(IMAGES))
+    assert torch.equal(*out)
