@@ -23,6 +23,8 @@ from typing import Any
 from geossl.errors import InputError, WorkError
 
 FORMAT_VERSION = 1
+FORMAT_VERSIONS = {"encoder": 2}
+"""Kinds whose manifests have changed since; the room that owns a kind reads its older ones."""
 MANIFEST = "manifest.json"
 RUN = "run.json"
 _UMASK = os.umask(0)
@@ -121,7 +123,8 @@ def write_manifest(folder: Path, kind: str, **facts: object) -> dict[str, Any]:
     """The commit marker of an artefact: written last, deterministic for equal inputs (no times, no host)."""
     from geossl import __version__
 
-    manifest = {"kind": kind, "format_version": FORMAT_VERSION, "geossl_version": __version__, **facts}
+    version = FORMAT_VERSIONS.get(kind, FORMAT_VERSION)
+    manifest = {"kind": kind, "format_version": version, "geossl_version": __version__, **facts}
     write_json(folder / MANIFEST, manifest)
     return manifest
 
@@ -152,12 +155,12 @@ def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
         raise InputError("this manifest is not readable JSON", where=path, found=error) from None
     if manifest.get("kind") != kind:
         raise InputError("another kind of artefact", where=folder, expected=kind, found=manifest.get("kind"))
-    version = manifest.get("format_version", 0)
-    if not isinstance(version, int) or version > FORMAT_VERSION:
+    version, newest = manifest.get("format_version", 0), FORMAT_VERSIONS.get(kind, FORMAT_VERSION)
+    if not isinstance(version, int) or version > newest:
         raise InputError(
             "written by a newer geossl",
             where=path,
-            expected=f"format_version up to {FORMAT_VERSION}",
+            expected=f"format_version up to {newest}",
             found=version,
             remedy="update geossl",
         )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
+import timm
 import torch
-from torchgeo.models import resnet18
+from torch import Tensor
+from torchgeo.models import resnet18, vit_small_patch16_224
 
-from geossl.encoders.build import build_encoder, seeded_encoder
+from geossl.encoders.build import Backbone, build_encoder, seeded_encoder
 from geossl.errors import InputError
 
 BANDS = ("blue", "green", "red", "nir")
@@ -18,6 +20,7 @@ BANDS = ("blue", "green", "red", "nir")
         ("resnet18", "maxpool", (4, 8, 16, 32), (64, 128, 256, 512)),
         ("resnet18", "small", (2, 4, 8, 16), (64, 128, 256, 512)),
         ("resnet50", "maxpool", (4, 8, 16, 32), (256, 512, 1024, 2048)),
+        ("vit-s", "maxpool", (4, 8, 16, 32), (384, 384, 384, 384)),
     ],
 )
 def test_features_have_the_promised_strides_and_channels(name, stem, strides, channels):
@@ -62,6 +65,81 @@ def test_an_untrained_network_uses_its_residual_branches():
     assert build_encoder("resnet18", BANDS).net.layer1[0].bn2.weight.abs().sum() > 0
 
 
+@pytest.fixture(scope="module")
+def vit() -> Backbone:
+    return seeded_encoder("vit-s", BANDS, 3).eval()
+
+
+def noise(side: int) -> Tensor:
+    return torch.randn(2, 4, side, side, generator=torch.Generator().manual_seed(side))
+
+
+def test_a_transformer_loads_into_plain_torchgeo_and_timm_and_gives_the_same_output(vit):
+    x = noise(224)
+    with torch.no_grad():
+        for plain in (
+            vit_small_patch16_224(weights=None, in_chans=4, num_classes=0),
+            timm.create_model("vit_small_patch16_224", in_chans=4, num_classes=0),
+        ):
+            plain.load_state_dict(vit.net.state_dict())
+            torch.testing.assert_close(plain.eval()(x), vit(x))
+
+
+@pytest.mark.parametrize("side", [32, 64, 112])
+def test_a_transformer_takes_small_chips_by_interpolated_positions(vit, side):
+    """Against timm's own network resized to that image."""
+    plain = timm.create_model("vit_small_patch16_224", in_chans=4, num_classes=0).eval()
+    plain.load_state_dict(vit.net.state_dict())
+    plain.set_input_size(img_size=(side, side))
+    with torch.no_grad():
+        torch.testing.assert_close(vit(noise(side)), plain(noise(side)), atol=1e-5, rtol=1e-4)
+
+
+def test_a_transformer_repeats_edges_up_to_whole_patches(vit):
+    x = noise(64)[..., :60, :50]
+    padded = torch.nn.functional.pad(x, (0, 14, 0, 4), mode="replicate")
+    with torch.no_grad():
+        assert torch.equal(vit(x), vit(padded))
+        assert [tuple(one.shape[2:]) for one in vit.features(x)] == [(15, 13), (8, 7), (4, 4), (2, 2)]
+
+
+def test_maps_of_a_transformer_lie_where_the_strides_say(vit):
+    """A ramp over the patches must be read back at the pixels, not at the corners of the patches."""
+    from geossl.encoders.build import _at_stride
+
+    centres = 16 * torch.arange(8.0) + 7.5
+    tokens = (centres[:, None] + 1000 * centres[None, :])[None, None]
+    for stride in vit.strides:
+        pixels = stride * torch.arange(float(-(-128 // stride)))
+        inside = (pixels >= 7.5) & (pixels <= 119.5)  # beyond the outermost centres the edge is repeated
+        read = _at_stride(tokens, stride, 128, 128)[0, 0][inside][:, inside]
+        expected = (pixels[:, None] + 1000 * pixels[None, :])[inside][:, inside]
+        torch.testing.assert_close(read, expected, atol=0.05, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "vit-s"])
+def test_maps_and_embedding_of_one_pass_are_those_of_two(name, vit):
+    backbone = vit if name == "vit-s" else seeded_encoder(name, BANDS, 0).eval()
+    with torch.no_grad():
+        maps, embedding = backbone.features_and_embedding(noise(64))
+        assert torch.equal(embedding, backbone(noise(64)))
+        assert all(torch.equal(a, b) for a, b in zip(maps, backbone.features(noise(64)), strict=True))
+
+
+def test_positions_of_a_smaller_grid_are_learnt_where_the_image_is_known():
+    small = build_encoder("vit-s", BANDS, image_px=60)
+    assert small.image_px == 64 and small.net.pos_embed.shape[1] == 1 + 4 * 4
+    assert build_encoder("resnet18", BANDS, image_px=64).image_px is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "dim"), [("resnet152", 2048), ("vit-b", 768)])
+def test_the_large_ones_are_built_too(name, dim):
+    backbone = build_encoder(name, BANDS).eval()
+    with torch.no_grad():
+        assert backbone(noise(64)).shape == (2, dim)
+
+
 @pytest.mark.parametrize(
     ("name", "bands", "stem", "text"),
     [
@@ -69,6 +147,7 @@ def test_an_untrained_network_uses_its_residual_branches():
         ("resnet18", BANDS, "maxpol", "did you mean 'maxpool'"),
         ("resnet18", (), "maxpool", "each named once"),
         ("resnet18", ("red", "red"), "maxpool", "each named once"),
+        ("vit-s", BANDS, "small", "no stem that could be made smaller"),
     ],
 )
 def test_wrong_wishes_are_refused_with_a_hint(name, bands, stem, text):
