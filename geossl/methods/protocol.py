@@ -37,7 +37,8 @@ class StepResult:
 
 
 class MethodConfig(config.Settings):
-    """Schema of ``configs/methods/*.yaml``; ``views`` and ``pairs`` belong to other rooms and stay as they are."""
+    """Schema of ``configs/methods/*.yaml``; ``views``, ``pairs`` and ``optimizer`` belong to other rooms and stay as
+    they are."""
 
     method: str
     """Name of the registered method."""
@@ -46,22 +47,30 @@ class MethodConfig(config.Settings):
     settings: dict[str, Any] = Field(default_factory=dict)
     views: dict[str, Any] = Field(default_factory=dict)
     """The recipe of its views (:mod:`geossl.views.recipe`)."""
-    pairs: dict[str, int] = Field(default_factory=dict)
+    pairs: dict[str, bool | int] = Field(default_factory=dict)
     """Which chips form a positive pair: empty, both views of the same chip; ``max_days: N``, the same tile on another
-    date at most N days away, where there is one. Belongs to the training room."""
+    date at most N days away, where there is one; ``other_season: true``, the same tile in another season."""
+    optimizer: dict[str, Any] = Field(default_factory=dict)
+    """Optimiser, rate a 128 chips, weight decay and share of warm-up (:mod:`geossl.training.optim`)."""
 
 
 class Method(nn.Module):
     """Base of all methods. Parameters with ``requires_grad`` are what the optimiser gets; the rest are copies.
 
-    Everything that must survive a checkpoint (queues, moving averages, counters) is a parameter or a buffer.
+    Everything that must survive a checkpoint (queues, moving averages, counters) is a parameter or a buffer. A copy of
+    a network is named after what it copies: ``key_backbone``, ``target_projector``.
     """
 
     settings_type: ClassVar[type[config.Settings]] = config.Settings
     name: ClassVar[str] = ""
     n_views: int = 2
+    """Large views a step takes."""
+    takes_small_views: ClassVar[bool] = False
+    """Whether a step also learns from the small views of a multi-crop recipe."""
     min_batch: int = 2
     """Fewest chips a step can learn from."""
+    needs_epochs: bool = False
+    """Whether :meth:`begin_epoch` has something to do; it is not called otherwise, since embedding costs a pass."""
 
     backbone: nn.Module
     """The network that is kept: (B, bands, H, W) normalised images to (B, ``out_dim``) embeddings."""
@@ -71,12 +80,38 @@ class Method(nn.Module):
         self.backbone = backbone
         self.settings = settings
 
-    def step(self, views: list[Tensor], progress: float) -> StepResult:
-        """Loss of ``n_views`` normalised views (n, bands, size, size); ``progress`` is the share of the run done."""
+    def step(self, views: list[Tensor], progress: float, places: Tensor | None = None) -> StepResult:
+        """The loss of one batch.
+
+        Args:
+            views: ``n_views`` normalised views (n, bands, size, size) float32, then the recipe's small views
+                (n, bands, small_size, small_size) where the method takes them.
+            progress: share of the run that is done, 0 to 1.
+            places: (n,) int64, which of the training chips (0 to N - 1) each image is. Only methods that keep
+                something for every chip need it.
+        """
         raise TypeError(f"{type(self).__name__} defines no step")
 
     def after_step(self, progress: float) -> None:
         """What happens once the optimiser has stepped: moving averages and queues. Nothing by default."""
+
+    def begin_epoch(self, epoch: int, embed: Callable[[nn.Module], Tensor]) -> None:
+        """What happens before the first step of an epoch (not after a resume in mid-epoch). Nothing by default.
+
+        ``embed(network)`` gives the (N, d) float32 outputs of ``network`` in evaluation mode and without gradients on
+        every training chip, unaugmented, in the order of their places. Called where ``needs_epochs`` is True.
+        """
+
+    def chip_weights(self) -> Tensor | None:
+        """(N,) float32, how often each training chip is to be drawn in the coming epoch; None: every chip once.
+
+        A function of the buffers alone, so that a resumed run draws the same chips.
+        """
+        return None
+
+    def kept_projection(self) -> nn.Module | None:
+        """First layers of the projection head that are kept with the backbone, (B, out_dim) to (B, d); often None."""
+        return None
 
     def prepare(self, batch_size: int, chips: int) -> None:
         """Called once before training, and before a checkpoint is loaded: fit to the number of training chips.
@@ -84,6 +119,10 @@ class Method(nn.Module):
         Raises:
             InputError: too few chips in a batch or in all for this method.
         """
+        if not chips:
+            raise InputError(
+                "there are no chips to train on", where=self.name, remedy="build tiles, or check period and months"
+            )
         if not self.min_batch <= batch_size <= chips:
             raise InputError(
                 f"{self.name} cannot train on these batches",
@@ -121,10 +160,20 @@ def load_method(name_or_path: str | Path) -> MethodConfig:
     """A method's configuration: a shipped one by name or a user's own ``.yaml``.
 
     Raises:
-        InputError: unknown name, malformed file, a ``method`` that is not registered, or wrong settings.
+        InputError: unknown name, malformed file, a ``method`` that is not registered, wrong settings, or small views
+            for a method that takes none.
     """
     loaded = config.load(MethodConfig, "methods", name_or_path)
     _settings(loaded, name_or_path)
+    if loaded.views.get("small_views") and not _registry[loaded.method].takes_small_views:
+        raise InputError(
+            f"{loaded.method} learns from large views alone",
+            where=f"{name_or_path}: views.small_views",
+            expected=0,
+            found=loaded.views["small_views"],
+            remedy="leave small_views out, or use "
+            + " or ".join(name for name in method_names() if _registry[name].takes_small_views),
+        )
     return loaded
 
 
