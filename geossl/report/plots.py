@@ -179,7 +179,7 @@ def embedding_map(points: np.ndarray, pictures: np.ndarray, title: str = "", mos
     for point, picture in zip(unit, pictures, strict=True):
         if len(drawn) >= most:
             break
-        if all(abs(point[0] - x) > 0.052 or abs(point[1] - y) > 0.062 for x, y in drawn):
+        if all(abs(point[0] - x) > 0.058 or abs(point[1] - y) > 0.07 for x, y in drawn):
             drawn.append(point)
             box = AnnotationBbox(OffsetImage(picture, zoom=zoom), tuple(point), frameon=False, pad=0, zorder=2)
             axes.add_artist(box)

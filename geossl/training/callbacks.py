@@ -18,9 +18,11 @@ import torch
 from geossl.artefacts import atomic_file
 from geossl.errors import WorkError
 from geossl.progress import Track
+from geossl.training.logs import Logs
 from geossl.training.module import PretrainModule
 from geossl.training.monitor import Monitor
 from geossl.training.optim import COLD_STEPS, MEASURED_STEPS, TIMED_STEPS
+from geossl.training.ranks import share_total
 from geossl.training.state import Checkpoint, Workspace
 
 LOG_EVERY = 10
@@ -30,13 +32,13 @@ _MOST_EVALUATIONS, _FEWEST_EVALUATIONS = 12, 4
 _REPORT_S = 10.0
 
 
-def evaluation_interval(total: int, steps_per_epoch: int) -> int:
+def evaluation_interval(total: int, steps_per_epoch: float) -> int:
     """Steps between evaluations: an epoch, but 4 to 12 evaluations in a run, and never fewer than ten steps."""
     most, fewest = math.ceil(total / _MOST_EVALUATIONS), total // _FEWEST_EVALUATIONS
-    return max(min(max(steps_per_epoch, most), fewest), most, LOG_EVERY)
+    return max(min(max(int(steps_per_epoch), most), fewest), most, LOG_EVERY)
 
 
-def steps_in_time(seconds: float, step_s: float, evaluation_s: float, steps_per_epoch: int) -> int:
+def steps_in_time(seconds: float, step_s: float, evaluation_s: float, steps_per_epoch: float) -> int:
     """Steps that fit into ``seconds`` beside the evaluations they bring with them; at least two."""
     steps = max(int(seconds / max(step_s, 1e-9)), 1)
     evaluations = math.ceil(steps / evaluation_interval(steps, steps_per_epoch))
@@ -51,11 +53,12 @@ class Recorder(pl.Callback):
         workspace: Workspace,
         monitor: Monitor,
         bar: Track,
+        logs: Logs,
         earlier: Checkpoint | None,
         max_seconds: float | None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self.workspace, self.monitor, self.bar = workspace, monitor, bar
+        self.workspace, self.monitor, self.bar, self.logs = workspace, monitor, bar, logs
         self.max_seconds, self.clock = max_seconds, clock
         self.figures: list[dict[str, float]] = list(earlier.figures) if earlier else []
         self.train_seconds = earlier.train_seconds if earlier else 0.0
@@ -86,18 +89,18 @@ class Recorder(pl.Callback):
         self, trainer: pl.Trainer, module: PretrainModule, outputs: object, batch: int, batch_idx: int
     ) -> None:
         """Count the step; at fixed steps write figures, evaluate and save."""
-        done = int(batch) + 1
-        self.steps_now += 1
         self._sum = module.loss.clone() if self._sum is None else self._sum + module.loss
         self._summed += 1
+        done, rest = divmod(int(batch) + 1, module.accumulate)
+        if rest:
+            return
+        self.steps_now += 1
         if module.schedule.total is None:
             self._time(done, module)
         total = module.schedule.total
         last = done == total
         timing = module.schedule.timed and done < MEASURED_STEPS
-        due = (
-            total is not None and not timing and done % evaluation_interval(total, module.batches.steps_per_epoch) == 0
-        )
+        due = total is not None and not timing and done % evaluation_interval(total, module.steps_per_epoch) == 0
         if not (due or last or done % LOG_EVERY == 0):
             self.bar.advance(1)
             return
@@ -106,13 +109,15 @@ class Recorder(pl.Callback):
         if due or last:
             row |= self._evaluate(module, done, last)
         self.figures.append(row)
-        if due or last or self.clock() - self._saved > CHECKPOINT_EVERY_S:
+        # A run that is continued while it is timed would be timed wrongly: those few steps are done again.
+        if due or last or (not timing and self.clock() - self._saved > CHECKPOINT_EVERY_S):
             self.save(done, trainer, module)
         self.bar.advance(1, note=note(self.figures))
         self._mark = self.clock()
 
     def save(self, step: int, trainer: pl.Trainer, module: PretrainModule) -> None:
-        """A checkpoint whose next step is ``step``, and the figures as CSV."""
+        """A checkpoint whose next step is ``step``, and the figures as CSV and in the logs."""
+        self.logs.write(self.figures)
         self.workspace.save(
             Checkpoint(
                 step,
@@ -122,6 +127,7 @@ class Recorder(pl.Callback):
                 self.seconds,
                 self.train_seconds,
                 self.attempts,
+                module.batches.weights,
             )
         )
         write_figures(self.workspace.out / "metrics.csv", self.figures)
@@ -137,9 +143,10 @@ class Recorder(pl.Callback):
             return
         step_s = (self.clock() - self._timed_from) / TIMED_STEPS
         left = (self.max_seconds or 0.0) - (self.clock() - self._started) - _REPORT_S
-        total = done + steps_in_time(left, step_s, self._evaluation_s, module.batches.steps_per_epoch)
+        total = done + steps_in_time(left, step_s, self._evaluation_s, module.steps_per_epoch)
         self.workspace.store_total(total)
         module.schedule.total = total
+        share_total(module.schedule, module.device)
         self.bar.total = total
 
     def _row(self, done: int, module: PretrainModule) -> dict[str, float]:
@@ -155,7 +162,7 @@ class Recorder(pl.Callback):
                 "--batch-size: the learning rate follows it",
             )
         logs = {name: float(value) for name, value in module.logs.items()}
-        epoch = done / module.batches.steps_per_epoch
+        epoch = done / module.steps_per_epoch
         return {"step": done, "epoch": round(epoch, 4), "loss": loss, "learning_rate": module.rate, **logs}
 
     def _evaluate(self, module: PretrainModule, step: int, last: bool) -> dict[str, float]:
@@ -168,8 +175,9 @@ class Recorder(pl.Callback):
                 "the representation has collapsed: every chip gets nearly the same embedding",
                 where=f"step {step}",
                 found="; ".join(collapsed),
-                remedy="likely causes: a batch too small for the method, chips that are nearly all alike, or a wrong "
-                "scale of the product; try a larger --batch-size, --method moco2, or more varied chips "
+                remedy="likely causes: a batch too small for the method, a learning rate too high (optimizer.rate of "
+                "its YAML), chips that are nearly all alike, or a wrong scale of the product; try a larger "
+                "--batch-size, --method moco2, or more varied chips "
                 f"(figures: {self.workspace.out / 'metrics.csv'})",
             )
         return figures

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import torch
 
+from geossl.errors import InputError
+
 
 @dataclass(frozen=True)
 class Compute:
@@ -34,12 +36,19 @@ class Compute:
         return f"{name}, {kind} ({self.reason})"
 
 
-def choose_compute() -> Compute:
+def choose_compute(devices: int = 1) -> Compute:
     """The first GPU where there is one, else the CPU; bfloat16 only where the hardware multiplies it natively.
 
-    On a CPU bfloat16 without AVX512-BF16 or AMX is emulated and slower than float32.
+    On a CPU bfloat16 without AVX512-BF16 or AMX is emulated and slower than float32. ``devices``: how many GPUs are
+    wanted.
+
+    Raises:
+        InputError: there are GPUs, but fewer than that.
     """
     if torch.cuda.is_available():
+        there = torch.cuda.device_count()
+        if devices > there:
+            raise InputError("there are fewer GPUs", where="--devices", expected=f"at most {there}", found=devices)
         native = torch.cuda.is_bf16_supported(including_emulation=False)
         reason = "this GPU has bfloat16" if native else "this GPU has no native bfloat16"
         return Compute(torch.device("cuda", 0), "bf16-mixed" if native else "32-true", reason, 256)

@@ -1,34 +1,34 @@
 """From a chip set to batches of views: which chips train, their statistics, and the batch of any given step.
 
 A batch depends on (seed, step) and the chips alone, so a run that is continued at any step sees what an undisturbed
-one would have seen. No loader workers: the chips lie on the training device and the views are made there.
+one would have seen. No loader workers: the chips lie on the training device, all of them or window by window, and the
+views are made there.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
-from torch.utils.data import IterableDataset
+from torch import Tensor, nn
 
 from geossl.chips.chipset import ChipSet
-from geossl.chips.sampler import ResidentSampler
+from geossl.chips.pairs import PairPolicy
+from geossl.chips.sampler import Sampler
 from geossl.chips.splits import split_blocks
 from geossl.errors import InputError
 from geossl.regions import Period
-from geossl.training.optim import Schedule
-from geossl.views.fused import make_views
+from geossl.views.fused import make_small_views, make_views
 from geossl.views.recipe import Recipe
 
 MIN_CLEAR = 0.5
 """Chips with a smaller share of clear pixels are not trained on: hardly a view of them would be valid."""
 STATISTICS_CHIPS = 2000
 _LOAD_AT_ONCE = 256
+_EMBED_AT_ONCE = 128
 
 
 @dataclass(frozen=True)
@@ -136,64 +136,121 @@ def step_seed(seed: int, step: int) -> int:
 
 
 class Batches:
-    """The views of any step: chips from the resident sampler, decoded, paired, augmented, normalised."""
+    """The views of any step: chips from the sampler, decoded, paired, augmented, normalised.
+
+    An epoch takes every chip once, or, after :meth:`set_weights`, in proportion to weights. A process of several holds
+    a part of the chips (``sampler.shard``); all of them do the same number of steps an epoch.
+    """
 
     def __init__(
         self,
-        sampler: ResidentSampler,
+        sampler: Sampler,
         recipe: Recipe,
         mean: Tensor,
         std: Tensor,
         batch_size: int,
         n_views: int,
         seed: int,
-        pair_days: int | None,
+        pairs: PairPolicy | int | None = None,
     ) -> None:
+        """``mean``, ``std``: one a band, reflectance. ``batch_size``: chips a step in this process. ``pairs``: what
+        the second view may show (a number: largest distance in days); None: another crop of the same chip."""
         self.sampler, self.recipe, self.batch_size, self.seed = sampler, recipe, batch_size, seed
-        self.n_views, self.pair_days = n_views, pair_days
+        self.n_views = n_views
+        self.pairs = PairPolicy(pairs) if isinstance(pairs, int) else pairs
         self._scale = (1 / std).to(sampler.device)[:, None, None]
         self._shift = (-mean / std).to(sampler.device)[:, None, None]
+        self._weights: Tensor | None = None
         self._epoch: tuple[int, Tensor] | None = None
 
     @property
     def steps_per_epoch(self) -> int:
         """Whole batches in one pass over the chips; the remainder sits out, another one each epoch."""
-        return len(self.sampler) // self.batch_size
+        return self.sampler.total // self.sampler.shard[1] // self.batch_size
+
+    @property
+    def weights(self) -> Tensor | None:
+        """Weights in force, (training chips,) float32 on the CPU, or None: what a checkpoint must keep."""
+        return self._weights
+
+    def set_weights(self, weights: Tensor | None) -> None:
+        """How often each training chip (by place, of all processes) is drawn from now on, relative to the others; None:
+        each once an epoch. No chip stands twice in a batch. The order depends on (seed, epoch, weights) only, so set
+        weights before the first step of an epoch, and after a resume those that were in force.
+        """
+        self._weights = None if weights is None else weights.detach().to("cpu", torch.float32)
+        self._epoch = None
 
     def rows(self, step: int) -> Tensor:
         """Table rows of the batch of ``step`` (n,), each at most once."""
         epoch, place = divmod(step, self.steps_per_epoch)
         if self._epoch is None or self._epoch[0] != epoch:
-            self._epoch = (epoch, self.sampler.epoch_rows(epoch))
+            self._epoch = (epoch, self._order(epoch))
         return self._epoch[1][place * self.batch_size : (place + 1) * self.batch_size]
 
+    def places(self, step: int) -> Tensor:
+        """Which of the training chips (0 to N - 1, of all processes) each image of ``step`` is, (n,) long."""
+        return self.sampler.places(self.rows(step))
+
     def views(self, step: int) -> list[Tensor]:
-        """Normalised views of ``step``: ``n_views`` tensors (n, band, size, size) float32, channels_last."""
-        generator = torch.Generator(self.sampler.device).manual_seed(step_seed(self.seed, step))
-        rows = self.rows(step)
-        if self.pair_days is None:
-            views = self._augmented(rows, generator, self.n_views)
+        """Normalised views of ``step``, float32, channels_last: ``n_views`` tensors (n, band, size, size), then the
+        recipe's ``small_views`` tensors (n, band, small_size, small_size), which show the chip itself, not its partner.
+        """
+        rank = self.sampler.shard[0]
+        own_seed = step_seed(self.seed, step) if rank == 0 else step_seed(step_seed(self.seed, step), rank)
+        generator = torch.Generator(self.sampler.device).manual_seed(own_seed)
+        values, clear = self._decoded(*self.sampler.take(self.rows(step)))
+        if self.pairs is None:
+            views = make_views(values, clear, self.recipe, generator, self.n_views)
         else:
-            views = self._augmented(rows, generator, 1)
+            views = make_views(values, clear, self.recipe, generator, 1)
             for number in range(1, self.n_views):
-                partner = self.sampler.pair(rows, generator, self.pair_days)
-                views += self._augmented(partner, generator, 1, number)
-        return [torch.addcmul(self._shift, view, self._scale, out=view) for view in views]
+                partner = self.sampler.pair(self.rows(step), generator, self.pairs)
+                views += make_views(*self._decoded(*self.sampler.take(partner)), self.recipe, generator, 1, number)
+        if self.recipe.small_views:
+            views += make_small_views(values, clear, self.recipe, generator)
+        return [self._normalised(view) for view in views]
 
-    def _augmented(self, rows: Tensor, generator: torch.Generator, n_views: int, first: int = 0) -> list[Tensor]:
-        stored, clear, _ = self.sampler.take(rows)
-        values = self.sampler.decode(stored).permute(0, 3, 1, 2)  # (n, band, y, x), bands last in memory
-        return make_views(values, clear, self.recipe, generator, n_views, first)
+    def embed(self, network: nn.Module) -> Tensor:
+        """Outputs (N, d) float32 of ``network`` on every training chip, unaugmented, in the order of places.
 
+        Evaluation mode, no gradient; gaps hold the chip's band mean. On the sampler's device; where several processes
+        share the chips each computes its part, and all of them get everything.
+        """
+        training = network.training
+        network.eval()
+        done: Tensor | None = None
+        try:
+            with torch.no_grad(), torch.autocast(self.sampler.device.type, enabled=False):
+                order = np.sort(self.sampler.rows_np)  # as they lie in the store
+                for start in range(0, len(order), _EMBED_AT_ONCE):
+                    rows = torch.from_numpy(order[start : start + _EMBED_AT_ONCE]).to(self.sampler.device)
+                    found = network(self._whole(rows)).float()
+                    if done is None:
+                        done = found.new_zeros((self.sampler.total, found.shape[1]))
+                    done[self.sampler.places(rows)] = found
+        finally:
+            network.train(training)
+        assert done is not None  # a sampler has at least one chip
+        if self.sampler.shard[1] > 1:
+            torch.distributed.all_reduce(done)  # the others' rows are 0 here
+        return done
 
-class StepNumbers(IterableDataset):
-    """What the loader hands to Lightning: numbers of steps from ``first`` until the schedule's total is reached."""
+    def _order(self, epoch: int) -> Tensor:
+        if self._weights is None:
+            return self.sampler.epoch_rows(epoch)
+        return self.sampler.weighted_rows(epoch, self._weights, self.batch_size, self.steps_per_epoch)
 
-    def __init__(self, first: int, schedule: Schedule) -> None:
-        self.first, self.schedule = first, schedule
+    def _decoded(self, stored: Tensor, clear: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        return self.sampler.decode(stored).permute(0, 3, 1, 2), clear  # (n, band, y, x), bands last in memory
 
-    def __iter__(self) -> Iterator[int]:
-        step = self.first
-        while self.schedule.total is None or step < self.schedule.total:
-            yield step
-            step += 1
+    def _whole(self, rows: Tensor) -> Tensor:
+        """Normalised chips (n, band, y, x), gaps filled with the chip's band mean (the set's where all is a gap)."""
+        values, clear = self._decoded(*self.sampler.read(rows))
+        lit = clear[:, None]
+        values = torch.where(lit, self._normalised(values), 0.0)
+        mean = values.sum(dim=(2, 3), keepdim=True) / lit.sum(dim=(2, 3), keepdim=True).clamp(min=1)
+        return torch.where(lit, values, mean).contiguous(memory_format=torch.channels_last)
+
+    def _normalised(self, values: Tensor) -> Tensor:
+        return torch.addcmul(self._shift, values, self._scale, out=values)

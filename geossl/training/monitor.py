@@ -19,7 +19,7 @@ from geossl.evaluation.health import collapse_signs, representation_health
 from geossl.evaluation.probes import knn_score, recall_at_1
 from geossl.methods.protocol import Method
 from geossl.training.data import fill_bands, step_seed
-from geossl.training.optim import WARM_UP_SHARE, Schedule
+from geossl.training.optim import Schedule
 from geossl.training.plan import Plan
 from geossl.training.summary import Gallery
 
@@ -76,7 +76,7 @@ class Monitor:
             dates = chosen["datetime"].dt.strftime("%Y-%m-%d").to_numpy()
             figures["recall_at_1"] = recall_at_1(looked_at, chosen["tile"].astype(str).to_numpy(), dates)
         if len(self.rows.knn_train) and len(self.rows.knn_val):
-            labels = label_values(table[str(self.plan.probe_labels)])
+            labels = label_values(table[str(self.plan.options.probe_labels)])
             figures["knn"] = knn_score(
                 embeddings[self._places(self.rows.knn_train)],
                 labels[self.rows.knn_train],
@@ -89,7 +89,7 @@ class Monitor:
     def collapsed(self, step: int, schedule: Schedule) -> list[str]:
         """The signs of collapse of the latest measurement, once they have stood often enough after the warm-up."""
         judged = len(self.rows.looked_at) >= _FEWEST_CHIPS
-        warm = judged and schedule.total is not None and step > WARM_UP_SHARE * schedule.total
+        warm = judged and schedule.total is not None and step > schedule.warm_up * schedule.total
         self._bad = self._bad + 1 if self.signs and warm else 0
         return self.signs if self._bad >= _CONSECUTIVE else []
 
@@ -155,9 +155,9 @@ def choose_rows(plan: Plan) -> ProbeRows:
     same_tile = len(pairs) >= _FEWEST_CHIPS
     looked_at = np.sort(pairs) if same_tile else np.sort(pool[order[:_PROBE_CHIPS]])
     none = np.empty(0, dtype=np.int64)
-    if plan.probe_labels is None:
+    if plan.options.probe_labels is None:
         return ProbeRows(looked_at, same_tile, held_out, none, none)
-    labelled = plan.chips.table[plan.probe_labels].notna().to_numpy()
+    labelled = plan.chips.table[plan.options.probe_labels].notna().to_numpy()
     train, val = plan.split.train[labelled[plan.split.train]], plan.split.val[labelled[plan.split.val]]
     return ProbeRows(
         looked_at,

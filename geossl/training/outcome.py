@@ -12,7 +12,9 @@ from typing import Any
 import torch
 
 from geossl.artefacts import RUN, read_manifest, write_run
+from geossl.encoders.item import training_extent
 from geossl.encoders.saved import KIND, Encoder, save_encoder
+from geossl.encoders.weights import WeightsReport
 from geossl.methods.protocol import Method
 from geossl.progress import say
 from geossl.training.callbacks import Recorder, write_figures
@@ -54,6 +56,7 @@ def write_outcome(
     recorder: Recorder,
     mean: list[float],
     std: list[float],
+    weights: WeightsReport | None = None,
 ) -> PretrainResult:
     """Report, figures and run facts first; the encoder's manifest, written last, makes it count."""
     figures = recorder.figures
@@ -65,19 +68,20 @@ def write_outcome(
         method=plan.method,
         steps=steps,
         epochs=round(steps / plan.steps_per_epoch, 3),
-        samples_per_s=round(steps * plan.batch_size / max(recorder.train_seconds, 1e-9), 2),
+        samples_per_s=round(steps * plan.step_chips / max(recorder.train_seconds, 1e-9), 2),
         recall_at_1=last.get("recall_at_1"),
         knn=last.get("knn"),
         collapse=monitor.signs,
         seconds=round(recorder.seconds, 1),
     )
     backbone = method.backbone.to("cpu").to(memory_format=torch.contiguous_format)
-    encoder = Encoder(backbone, mean, std).eval()
+    kept = method.kept_projection()
+    encoder = Encoder(backbone, mean, std, projection=None if kept is None else kept.to("cpu")).eval()
     memory = peak_memory_mib(compute.device)
     costs = {
         "computed on": str(compute),
         "steps": result.steps,
-        "chips seen": result.steps * plan.batch_size,
+        "chips seen": result.steps * plan.step_chips,
         "wall time (s)": result.seconds,
         "training alone (s)": round(recorder.train_seconds, 1),
         "samples a second of training": result.samples_per_s,
@@ -106,13 +110,15 @@ def write_outcome(
         seed=plan.seed,
         steps=result.steps,
         epochs=result.epochs,
-        transductive=plan.all_blocks,
+        transductive=plan.options.all_blocks,
         splits=plan.split.blocks,
         pairs=plan.pairs,
         chips={"name": plan.chips.name, "id": plan.chips.id, "train": len(plan.split.train)},
         encoding=plan.chips.encoding.as_dict(),
         resolution_m=plan.chips.resolution_m,
         view_px=plan.recipe.size,
+        extent=training_extent(plan.chips.table.iloc[plan.split.train]),
+        initial_weights=None if weights is None else weights.as_dict(),
         precision=compute.precision,
         metrics={name: value for name, value in last.items() if name not in ("step", "epoch")},
     )

@@ -26,7 +26,10 @@ WORK = ".work"
 
 @dataclass
 class Checkpoint:
-    """A run between two steps; ``step`` is the next one to do."""
+    """A run between two optimiser steps; ``step`` is the next one to do.
+
+    ``weights`` (training chips,): how often each chip is drawn in this epoch, None where all are drawn once.
+    """
 
     step: int
     method: dict[str, Any]
@@ -35,6 +38,7 @@ class Checkpoint:
     seconds: float = 0.0
     train_seconds: float = 0.0
     attempts: int = 1
+    weights: torch.Tensor | None = None
 
 
 class Workspace:
@@ -46,6 +50,7 @@ class Workspace:
         self._checkpoint = self.folder / "checkpoint.pt"
         self._config = self.folder / "config.json"
         self._schedule = self.folder / "schedule.json"
+        self._memory = self.folder / "memory.json"
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -58,16 +63,24 @@ class Workspace:
         if self._config.is_file():
             refuse_other_config(json.loads(self._config.read_text(encoding="utf-8")), config, self.out, "an unfinished")
 
-    def begin(self, config: dict[str, Any]) -> None:
-        """Write down the settings of the run that starts here."""
+    def begin(self, config: dict[str, Any], memory: int) -> None:
+        """Write down the settings of the run that starts here, and how many bytes its chips may take: a run that is
+        continued keeps to the number of its first start, since the order of streamed chips depends on it."""
         write_json(self._config, config)
+        if not self._memory.is_file():
+            write_json(self._memory, {"chips_bytes": memory})
 
-    def schedule(self, total: int | None) -> Schedule:
+    @property
+    def chips_memory(self) -> int:
+        """Bytes that the chips of one process may take."""
+        return int(json.loads(self._memory.read_text(encoding="utf-8"))["chips_bytes"])
+
+    def schedule(self, total: int | None, warm_up: float) -> Schedule:
         """The schedule: of ``total`` steps, or, for a run with a time limit, the total stored by an earlier attempt."""
         if total is not None:
-            return Schedule(total)
+            return Schedule(total, warm_up=warm_up)
         stored = json.loads(self._schedule.read_text(encoding="utf-8")) if self._schedule.is_file() else {}
-        return Schedule(stored.get("total"), timed=True)
+        return Schedule(stored.get("total"), True, warm_up)
 
     def store_total(self, total: int) -> None:
         """Keep the number of steps that timing gave, once and for all attempts."""

@@ -16,7 +16,7 @@ from geossl.training.plan import Plan
 _MOST_PICTURES = 400
 _QUERIES, _NEAREST = 7, 6
 _PROBES = {"recall_at_1": "recall@1 of the same tile on another date", "knn": "kNN with the probe labels"}
-_HEALTH = ("feature_std", "effective_rank", "alignment", "uniformity")
+_HEALTH = ("feature_std", "effective_rank", "alignment", "uniformity", "duplicates")
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,9 @@ def write_report(
 
 def _result_text(plan: Plan, figures: Sequence[Mapping[str, float]]) -> str:
     last = figures[-1]
-    seen = f"{int(last['step']) * plan.batch_size:,} chips seen in {last.get('epoch', 0):.1f} epochs"
-    kind = " Every block was trained on, so figures on this region are transductive." if plan.all_blocks else ""
-    return f"{plan.encoder}, {len(plan.chips.bands)} bands, {seen}.{kind}"
+    seen = f"{int(last['step']) * plan.step_chips:,} chips seen in {last.get('epoch', 0):.1f} epochs"
+    kind = " Every block was trained on, so figures on this region are transductive." if plan.options.all_blocks else ""
+    return f"{plan.options.encoder}, {len(plan.chips.bands)} bands, {seen}.{kind}"
 
 
 def _first_and_last(figures: Sequence[Mapping[str, float]]) -> Table:

@@ -77,7 +77,7 @@ def test_a_region_of_an_indexed_series_trains_and_recognises_tiles_on_other_date
     assert result.encoder == home / "encoders" / "romania-simclr"
     assert result.recall_at_1 is not None and 0 <= result.recall_at_1 <= 1
     manifest = json.loads((result.encoder / "manifest.json").read_text(encoding="utf-8"))
-    assert manifest["config"]["months"] == [6, 7, 8, 9] and manifest["encoding"]["offset"] == -0.1
+    assert manifest["config"]["months"] == [6, 7, 8, 9] and manifest["radiometry"]["stored_as"]["offset"] == -0.1
 
     told = foresee(region, months="6-9", epochs=2, batch_size=32)
     assert told.tiles is not None and told.tiles.new == 0 and told.steps == result.steps

@@ -116,7 +116,7 @@ def test_a_pair_is_the_same_tile_on_another_near_date_or_the_chip_itself():
     sampler = ResidentSampler(chips, range(16), "cpu", seed=0)
     rows = torch.arange(16).repeat(20)
     for days, expected in ((30, {0: {1}, 1: {0}, 2: {2}, 3: {3}}), (90, {0: {1, 2}, 1: {0, 2}, 2: {0, 1}, 3: {3}})):
-        others = sampler.pair(rows, generator(1), max_days=days)
+        others = sampler.pair(rows, generator(1), days)
         assert (rows // 4 == others // 4).all()  # same tile
         for date in range(4):
             assert set((others[rows % 4 == date] % 4).tolist()) == expected[date]
@@ -125,16 +125,47 @@ def test_a_pair_is_the_same_tile_on_another_near_date_or_the_chip_itself():
 
 def test_pairs_use_resident_rows_only():
     sampler = ResidentSampler(Made(), [0, 4, 5], "cpu", seed=0)
-    others = sampler.pair(torch.tensor([0, 4, 5]), generator(), max_days=30)
+    others = sampler.pair(torch.tensor([0, 4, 5]), generator(), 30)
     assert others.tolist() == [0, 5, 4]
 
 
 def test_chips_without_a_date_pair_with_themselves():
     chips = Made(table=table([None, None]).assign(datetime=pd.Series([pd.NaT] * 8).dt.tz_localize("UTC")))
     sampler = ResidentSampler(chips, range(8), "cpu", seed=0)
-    assert sampler.pair(torch.arange(8), generator(), max_days=1000).tolist() == list(range(8))
+    assert sampler.pair(torch.arange(8), generator(), 1000).tolist() == list(range(8))
 
 
 def test_nbytes_is_what_is_held():
     sampler = ResidentSampler(Made(), range(16), "cpu", seed=0)
     assert sampler.nbytes == 16 * 24 * (3 * 2 + 1)
+
+
+def test_places_count_the_given_rows():
+    sampler = ResidentSampler(Made(), [9, 2, 15, 4], "cpu", seed=0)
+    assert sampler.places(torch.tensor([15, 9, 4])).tolist() == [2, 0, 3]
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_processes_share_the_chips_and_a_tiles_dates_stay_together(world):
+    rows = [15, *range(15)]
+    parts = [ResidentSampler(Made(), rows, "cpu", seed=0, shard=(rank, world)) for rank in range(world)]
+    assert sorted(row for part in parts for row in part.rows.tolist()) == list(range(16))
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    tiles = [set((part.rows // 4).tolist()) for part in parts]
+    assert sum(map(len, tiles)) <= 4 + world - 1  # at most one tile is cut at each border
+    for part in parts:
+        assert part.total == 16
+        assert [rows[place] for place in part.places(part.rows).tolist()] == part.rows.tolist()
+        assert part.nbytes == len(part) * 24 * 7
+    assert parts[0].epoch_rows(1).tolist() != parts[1].epoch_rows(1).tolist()
+
+
+def test_weights_belong_to_places_of_all_processes():
+    weights = torch.zeros(16)
+    weights[[1, 2, 5, 8, 9, 12, 14, 15]] = 1
+    for rank in range(2):
+        part = ResidentSampler(Made(), range(16), "cpu", seed=0, shard=(rank, 2))
+        drawn = set(part.weighted_rows(0, weights, 2, 3).tolist())
+        assert drawn <= set(part.rows.tolist()) & {1, 2, 5, 8, 9, 12, 14, 15}
+    with pytest.raises(InputError, match="one weight"):
+        part.weighted_rows(0, weights[:8], 2, 3)

@@ -10,6 +10,9 @@ import pytest
 import rasterio
 from affine import Affine
 
+from geossl.training import callbacks
+from geossl.training.callbacks import Recorder
+
 CHIPSET = """
 title: Made for tests
 bands: {b2: blue, b4: red, b8: nir}
@@ -24,7 +27,7 @@ METHOD = """
 method: METHOD
 title: small
 settings: {SETTINGS}
-views: {size: 32, noise: 0.002}
+views: {size: 32, noise: 0.002VIEWS}
 """
 
 
@@ -61,9 +64,49 @@ def small_chips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def small_method(tmp_path: Path) -> Callable[..., str]:
-    def make(method: str = "simclr", settings: str = "", extra: str = "") -> str:
+    def make(method: str = "simclr", settings: str = "", extra: str = "", views: str = "") -> str:
         path = tmp_path / f"{method}.yaml"
-        path.write_text(METHOD.replace("METHOD", method).replace("SETTINGS", settings) + extra, encoding="utf-8")
+        text = METHOD.replace("METHOD", method).replace("SETTINGS", settings).replace("VIEWS", views)
+        path.write_text(text + extra, encoding="utf-8")
         return str(path)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def killed() -> type[BaseException]:
+    """Stands for a process that dies: nothing catches it."""
+    return type("Killed", (BaseException,), {})
+
+
+@pytest.fixture
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing the report takes longer than training on these chips."""
+
+    def write(path: Path, *facts: object) -> None:
+        path.write_text("a report", encoding="utf-8")
+
+    monkeypatch.setattr("geossl.training.outcome.write_report", write)
+
+
+@pytest.fixture
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkpoint every second step."""
+    monkeypatch.setattr(callbacks, "LOG_EVERY", 2)
+    monkeypatch.setattr(callbacks, "CHECKPOINT_EVERY_S", 0.0)
+
+
+@pytest.fixture
+def die_after(monkeypatch: pytest.MonkeyPatch, killed: type[BaseException]) -> Callable[[int], None]:
+    """Die at the end of a step."""
+    original = Recorder.on_train_batch_end
+
+    def at(step: int) -> None:
+        def end(self: Recorder, trainer: object, module: object, outputs: object, batch: int, index: int) -> None:
+            original(self, trainer, module, outputs, batch, index)  # type: ignore[arg-type]
+            if int(batch) + 1 == step:
+                raise killed
+
+        monkeypatch.setattr(Recorder, "on_train_batch_end", end)
+
+    return at

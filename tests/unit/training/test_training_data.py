@@ -10,19 +10,19 @@ import pytest
 import torch
 
 from geossl.chips.open import open_chips
+from geossl.chips.pairs import PairPolicy
 from geossl.chips.sampler import ResidentSampler
+from geossl.chips.streamed import StreamedSampler
 from geossl.errors import InputError
 from geossl.regions import parse_period
 from geossl.training.data import (
     Batches,
-    StepNumbers,
     band_statistics,
     fill_bands,
     in_time,
     split_chips,
     step_seed,
 )
-from geossl.training.optim import Schedule
 from geossl.views.recipe import Recipe
 
 
@@ -75,6 +75,85 @@ def test_pairs_in_time_take_the_second_view_from_another_date(small_chips: Path)
         batches.recipe = still
         first, second = batches.views(0)
         assert torch.equal(first, second) is equal
+
+
+def test_small_views_follow_the_large_ones(small_chips: Path) -> None:
+    batches = make_batches(small_chips)
+    batches.recipe = Recipe(size=24, small_views=3, small_size=12)
+    views = batches.views(0)
+    assert [view.shape for view in views] == [(8, 3, 24, 24)] * 2 + [(8, 3, 12, 12)] * 3
+    again = make_batches(small_chips)
+    again.recipe = Recipe(size=24, small_views=3, small_size=12)
+    assert all(torch.equal(one, other) for one, other in zip(views, again.views(0), strict=True))
+    assert not torch.equal(views[2], views[3])
+
+
+def test_places_say_which_training_chip_each_image_is(small_chips: Path) -> None:
+    chips = open_chips(small_chips)
+    rows = np.arange(19, 3, -1)
+    sampler = ResidentSampler(chips, rows, torch.device("cpu"), 0)
+    batches = Batches(sampler, Recipe(size=16), torch.zeros(3), torch.ones(3), 8, 2, 0, None)
+    for step in (0, 3):
+        assert rows[batches.places(step)].tolist() == batches.rows(step).tolist()
+
+
+def test_weighted_epochs_depend_on_seed_epoch_and_weights_and_repeat_no_chip_in_a_batch(small_chips: Path) -> None:
+    weights = torch.linspace(0.2, 3, 20)
+    one, other = make_batches(small_chips), make_batches(small_chips)
+    one.views(1)
+    plain = one.rows(4).tolist()
+    for batches in (one, other):
+        batches.set_weights(weights)
+    counts = torch.zeros(20)
+    for step in range(100):
+        rows = one.rows(step)
+        assert len(rows.unique()) == 8 and rows.tolist() == other.rows(step).tolist()
+        counts[rows] += 1
+    assert counts[10:].sum() > 2 * counts[:10].sum()
+    assert torch.equal(one.weights, weights)
+    one.set_weights(None)
+    assert one.rows(4).tolist() == plain
+
+
+def test_every_training_chip_is_embedded_at_its_place_whole_and_without_gaps(small_chips: Path) -> None:
+    class BandMean(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            assert not self.training and not torch.is_grad_enabled() and images.shape[2:] == (32, 32)
+            return images.mean(dim=(2, 3))
+
+    chips = open_chips(small_chips)
+    rows = np.arange(23, 5, -1)
+    mean, std = torch.tensor([0.1, 0.2, 0.3]), torch.tensor([0.5, 1.0, 2.0])
+    sampler = ResidentSampler(chips, rows, torch.device("cpu"), 0)
+    network = BandMean()
+    found = Batches(sampler, Recipe(size=16), mean, std, 8, 2, 0, None).embed(network)
+    stored, flags = chips.load(rows)
+    values = fill_bands(np.where((flags == 0)[:, None], chips.encoding.decode(stored), np.nan))
+    assert torch.allclose(found, torch.from_numpy((values.mean(axis=(2, 3)) - mean.numpy()) / std.numpy()), atol=1e-5)
+    assert network.training
+
+
+def test_processes_do_equally_many_steps_on_chips_and_crops_of_their_own(small_chips: Path) -> None:
+    chips = open_chips(small_chips)
+    parts = []
+    for rank in range(2):
+        sampler = ResidentSampler(chips, np.arange(23), torch.device("cpu"), 0, shard=(rank, 2))
+        parts.append(Batches(sampler, Recipe(size=16), torch.zeros(3), torch.ones(3), 5, 2, 0, None))
+    assert [part.steps_per_epoch for part in parts] == [2, 2]
+    seen = torch.cat([part.places(step) for part in parts for step in range(2)])
+    assert len(seen.unique()) == 20
+
+
+def test_streamed_chips_give_the_views_of_resident_ones(small_chips: Path) -> None:
+    chips = open_chips(small_chips)
+    resident = ResidentSampler(chips, np.arange(20), torch.device("cpu"), 0)
+    windows = StreamedSampler(chips, np.arange(20), "cpu", 0, 2 * resident.nbytes)
+    for step in (0, 1, 3):
+        one, other = (
+            Batches(sampler, Recipe(size=16), torch.zeros(3), torch.ones(3), 8, 2, 0, PairPolicy(60)).views(step)
+            for sampler in (resident, windows)
+        )
+        assert all(torch.equal(mine, theirs) for mine, theirs in zip(one, other, strict=True))
 
 
 def test_statistics_are_of_clear_pixels_of_the_given_rows(small_chips: Path) -> None:
@@ -130,14 +209,6 @@ def test_gaps_hold_the_chips_band_mean() -> None:
     done = fill_bands(values)
     assert done[0, 0, 0, 1] == 2.0
     assert (done[1] == 2.0).all()  # nothing of its own: the mean over the others
-
-
-def test_step_numbers_end_where_the_schedule_says_even_when_it_is_set_on_the_way() -> None:
-    schedule = Schedule(None, timed=True)
-    numbers = iter(StepNumbers(5, schedule))
-    assert [next(numbers) for _ in range(3)] == [5, 6, 7]
-    schedule.total = 9
-    assert list(numbers) == [8]
 
 
 def test_seeds_of_steps_differ() -> None:
