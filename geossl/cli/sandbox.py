@@ -21,7 +21,9 @@ def _group() -> None:
 
 @app.command("create")
 def create(
-    name: Annotated[str, typer.Argument(help="A shipped sandbox (malardalen), or a .yaml file of the same form.")],
+    name: Annotated[
+        str, typer.Argument(help="A shipped sandbox (malardalen, vanern, bohuslan), or a .yaml file of the same form.")
+    ],
     out: OutOption = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Another landscape and other weather.")] = None,
     size_km: Annotated[
@@ -30,6 +32,9 @@ def create(
     as_json: JsonOption = False,
 ) -> None:
     """Write Sentinel-2-like scenes of a simulated region, with truth and labels, and index them.
+
+    malardalen: fields, forests and drought. vanern: a regulated lake, its gauges and reeds. bohuslan: an archipelago,
+    its sea bed seen through the water.
 
     Example: geossl sandbox create malardalen
     """
@@ -43,11 +48,11 @@ def create(
 
 
 def _text(result: SandboxResult) -> str:
-    dry = ", ".join(map(str, result.dry_years)) or "none"
+    dry = f", dry years: {', '.join(map(str, result.dry_years))}" if result.dry_years else ""
     return "\n".join(
         [
             f"sandbox {result.name}: {result.scenes} scenes of {result.size_km:g} km a side, "
-            f"{result.years[0]} to {result.years[-1]}, dry years: {dry} ({result.bytes / 1e6:.0f} MB)",
+            f"{result.years[0]} to {result.years[-1]}{dry} ({result.bytes / 1e6:.0f} MB)",
             f"  written  {result.written} scenes now, {result.scenes - result.written} were there",
             f"  indexed  {result.indexed} new scenes as product {result.product}",
             f"  catalog  {result.catalog}",

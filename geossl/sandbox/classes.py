@@ -1,4 +1,4 @@
-"""The classes of the truth: land cover, crops and drought, with their codes, names and colours."""
+"""The classes of the truth, with their names and colours: land cover, crops, drought; shores, plants, sea bed."""
 
 from __future__ import annotations
 
@@ -43,6 +43,31 @@ class Drought(IntEnum):
     SEVERE = 2
 
 
+class Shore(IntEnum):
+    """Kinds of shore (``truth/shore.tif``); 0 away from the water's edge."""
+
+    SAND = 1
+    REED = 2
+    ROCK = 3
+
+
+class Aquatic(IntEnum):
+    """Plants that stand out of a lake in one month (``truth/vegetation/<year>-<month>.tif``); 0 none."""
+
+    REED = 1
+    FLOATING = 2
+
+
+class Bottom(IntEnum):
+    """What the sea bed is covered with (``truth/bottom.tif``); 0 on land."""
+
+    SEAGRASS = 1
+    MACROALGAE = 2
+    MUSSEL_BED = 3
+    SAND = 4
+    MUD = 5
+
+
 FOREST = (Cover.SPRUCE, Cover.PINE, Cover.BROADLEAF, Cover.MIXED, Cover.PLANTATION)
 
 COVER_COLOURS: dict[int, tuple[int, int, int, int]] = {
@@ -64,6 +89,25 @@ DROUGHT_COLOURS: dict[int, tuple[int, int, int, int]] = {
     Drought.MODERATE: (245, 190, 70, 255),
     Drought.SEVERE: (190, 50, 40, 255),
     NOT_APPLICABLE: (235, 235, 235, 0),
+}
+SHORE_COLOURS: dict[int, tuple[int, int, int, int]] = {
+    0: (235, 235, 235, 0),
+    Shore.SAND: (235, 200, 110, 255),
+    Shore.REED: (90, 150, 70, 255),
+    Shore.ROCK: (120, 110, 120, 255),
+}
+AQUATIC_COLOURS: dict[int, tuple[int, int, int, int]] = {
+    0: (235, 235, 235, 0),
+    Aquatic.REED: (140, 130, 40, 255),
+    Aquatic.FLOATING: (70, 180, 110, 255),
+}
+BOTTOM_COLOURS: dict[int, tuple[int, int, int, int]] = {
+    0: (235, 235, 235, 0),
+    Bottom.SEAGRASS: (60, 160, 80, 255),
+    Bottom.MACROALGAE: (150, 90, 40, 255),
+    Bottom.MUSSEL_BED: (80, 60, 120, 255),
+    Bottom.SAND: (240, 215, 140, 255),
+    Bottom.MUD: (130, 130, 140, 255),
 }
 
 

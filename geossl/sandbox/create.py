@@ -2,7 +2,7 @@
 
     <out>/sandbox.json     which sandbox this is (written first)
     <out>/scenes/          COGs and a static STAC catalogue
-    <out>/truth/           land cover, parcels, heights, stress, drought, sky
+    <out>/truth/           what is known: see truth.py (farmland) and truth_water.py (lake, archipelago)
     <out>/labels/          sparse labels
     <out>/preview.png, manifest.json (last), run.json
 
@@ -26,18 +26,15 @@ from geossl import artefacts, config
 from geossl.errors import InputError, WorkError
 from geossl.progress import say, track, warn
 from geossl.sandbox.dates import Acquisition, plan_acquisitions
-from geossl.sandbox.labels import write_labels
-from geossl.sandbox.landscape import Landscape, make_landscape
-from geossl.sandbox.preview import write_preview
-from geossl.sandbox.render import render
 from geossl.sandbox.scenes import is_written, scene_folder, write_catalog, write_scene
-from geossl.sandbox.seasons import Seasons, make_seasons, rain_pattern
-from geossl.sandbox.spec import PRODUCT, Frame, SandboxSpec, frame_of, load_spec
-from geossl.sandbox.truth import is_static_truth_written, write_dated_truth, write_static_truth
+from geossl.sandbox.spec import PRODUCT, Frame, SandboxSpec, frame_of, identity, load_spec
+from geossl.sandbox.truth import is_static_truth_written
+from geossl.sandbox.worlds import World, make_world
 
 KIND = "sandbox"
 _BYTES_A_PIXEL = 14
 """Disk space of one scene and its truth, a pixel of 10 m: measured on the default sandbox, rounded up."""
+_LABEL_FILES = (".gpkg", ".csv", ".tif")
 _MAX_THREADS = 2
 """Each thread needs about 250 MB on the default sandbox."""
 
@@ -77,7 +74,8 @@ def create_sandbox(
     """Simulate a region: scenes, truth and sparse labels on disk, and the scenes in the embedded cube.
 
     Args:
-        name: a shipped sandbox (``malardalen``), or the path of one's own ``.yaml`` of the same form.
+        name: a shipped sandbox (``malardalen``, ``vanern``, ``bohuslan``), or the path of one's own ``.yaml`` of the
+            same form.
         out: folder; default ``$GEOSSL_HOME/sandbox/<name>``.
         seed: replaces the sandbox's own seed: another landscape and other weather.
         size_km: side of the square, a multiple of 0.8 km.
@@ -116,7 +114,7 @@ def create_sandbox(
         dry_years=tuple(sorted(spec.dry_years)),
         size_km=spec.size_km,
         seed=spec.seed,
-        labels=tuple(sorted((root / "labels").glob("*.gpkg"))),
+        labels=tuple(path for path in sorted((root / "labels").iterdir()) if path.suffix in _LABEL_FILES),
         truth=root / "truth",
         preview=root / "preview.png",
         bytes=sum(file.stat().st_size for file in root.rglob("*") if file.is_file()),
@@ -127,10 +125,10 @@ def create_sandbox(
 def _claim(root: Path, spec: SandboxSpec) -> None:
     """Say in the folder which sandbox it holds; refuse a folder that holds another one or something else."""
     path = root / "sandbox.json"
-    identity = spec.model_dump(mode="json")
+    facts = identity(spec)
     if path.is_file():
         found = path.read_text(encoding="utf-8")
-        if found != artefacts.to_json(identity):
+        if found != artefacts.to_json(facts):
             raise InputError(
                 "another sandbox lies here",
                 where=root,
@@ -147,35 +145,31 @@ def _claim(root: Path, spec: SandboxSpec) -> None:
             remedy="choose another --out",
         )
     with artefacts.disk_errors(root):
-        artefacts.write_json(path, identity)
+        artefacts.write_json(path, facts)
 
 
 def _write(root: Path, spec: SandboxSpec, frame: Frame, scenes: list[Acquisition], missing: list[Acquisition]) -> None:
     """Everything but the manifest."""
     _check_space(root, frame, len(missing))
     say(f"making the landscape ({spec.size_km:g} km a side, seed {spec.seed})")
-    land = make_landscape(frame.padded, spec.seed)
+    world = make_world(spec, frame)
     if not is_static_truth_written(root):
-        write_static_truth(root, spec, frame, land)
-    seasons = make_seasons(spec)
+        world.write_static(root)
     with track("scenes", total=len(scenes), unit="scenes", done=len(scenes) - len(missing)) as bar:
-        for scene in _rendered(root, spec, frame, land, seasons, missing):
+        for scene in _rendered(root, spec, frame, world, missing):
             bar.advance(note=scene.date)
     write_catalog(root, spec, frame, scenes)
     say("drawing labels and the preview")
-    write_labels(root, spec, frame, land, scenes)
-    write_preview(root, spec, frame, scenes)
+    world.finish(root, scenes)
 
 
 def _rendered(
-    root: Path, spec: SandboxSpec, frame: Frame, land: Landscape, seasons: Seasons, missing: list[Acquisition]
+    root: Path, spec: SandboxSpec, frame: Frame, world: World, missing: list[Acquisition]
 ) -> Iterator[Acquisition]:
     """Render and write scenes on a few threads; each is yielded when it lies on disk. A failure ends all."""
 
     def work(scene: Acquisition) -> Acquisition:
-        rain = rain_pattern(land.side, spec.seed, scene.datetime.year)
-        rendered = render(land, seasons, rain, scene, spec.seed)
-        write_dated_truth(root, frame, scene, rendered)
+        rendered = world.make(root, scene)
         write_scene(root, spec, frame, scene, rendered)  # last: a scene that is there has its truth
         return scene
 
@@ -217,7 +211,7 @@ def _check_space(root: Path, frame: Frame, scenes: int) -> None:
 def _facts(root: Path, spec: SandboxSpec, scenes: list[Acquisition]) -> dict[str, Any]:
     """What the manifest says: settings, and a hash of each scene's item (which holds those of its files)."""
     return {
-        "spec": spec.model_dump(mode="json"),
+        "spec": identity(spec),
         "product": PRODUCT,
         "scenes": {
             scene.id: artefacts.hash_file(scene_folder(root, scene.id) / f"{scene.id}.json") for scene in scenes
@@ -229,19 +223,26 @@ def _facts(root: Path, spec: SandboxSpec, scenes: list[Acquisition]) -> dict[str
 
 
 def _index(catalog: Path) -> int:
-    """Index the scenes; warns where scenes of another sandbox share the product (they would be mixed up)."""
+    """Index the scenes; warns where scenes of another sandbox lie on the same ground (they would be mixed up).
+
+    Sandboxes of different regions share the product and stay apart by where they are: whatever reads scenes asks for
+    those of a region.
+    """
+    from shapely import union_all
+
     from geossl.cube.connect import open_cube
     from geossl.cube.index import index_source
 
     say("indexing the scenes in the embedded cube")
     added = index_source(catalog).added
+    here = f"{catalog.parent.as_uri()}/"
     with open_cube(PRODUCT) as cube:
-        here = f"{catalog.parent.as_uri()}/"
-        uris = [str(scene.dataset.uri) for scene in cube.find(cube.product(PRODUCT))]
-    foreign = [uri for uri in uris if not uri.startswith(here)]
+        found = [(str(scene.dataset.uri), scene.footprint) for scene in cube.find(cube.product(PRODUCT))]
+    ground = union_all([footprint for uri, footprint in found if uri.startswith(here)])
+    foreign = [uri for uri, footprint in found if not uri.startswith(here) and footprint.intersects(ground)]
     if foreign:
         warn(
-            f"product {PRODUCT} also holds {len(foreign)} scenes of another sandbox (such as {foreign[0]}); "
-            "set GEOSSL_HOME to another folder to keep them apart"
+            f"product {PRODUCT} also holds {len(foreign)} scenes of another sandbox on the same ground (such as "
+            f"{foreign[0]}); set GEOSSL_HOME to another folder to keep them apart"
         )
     return added

@@ -66,9 +66,10 @@ def write_truth(
     nodata: float | None = None,
     overviews: str = "nearest",
     colours: Mapping[int, tuple[int, int, int, int]] | None = None,
+    gsd_m: int = 10,
 ) -> None:
-    """A truth raster of 10 m, atomically."""
-    data = encode_cog(values, frame, 10, nodata=nodata, overviews=overviews, colours=colours)
+    """A truth raster, atomically."""
+    data = encode_cog(values, frame, gsd_m, nodata=nodata, overviews=overviews, colours=colours)
     with atomic_file(path) as temporary:
         temporary.write_bytes(data)
 

@@ -30,7 +30,7 @@ from geossl.sandbox.dates import Acquisition
 from geossl.sandbox.files import read_raster
 from geossl.sandbox.landscape import Landscape
 from geossl.sandbox.noise import generator
-from geossl.sandbox.spec import Frame, SandboxSpec
+from geossl.sandbox.spec import Frame, LabelCounts, SandboxSpec
 
 LABEL_CRS = "EPSG:3006"
 _BLOCK_PX = 320
@@ -50,7 +50,9 @@ class Candidate:
     block: str
 
 
-def write_labels(root: Path, spec: SandboxSpec, frame: Frame, land: Landscape, scenes: list[Acquisition]) -> list[Path]:
+def write_labels(
+    root: Path, spec: SandboxSpec, counts: LabelCounts, frame: Frame, land: Landscape, scenes: list[Acquisition]
+) -> list[Path]:
     """Draw all label files from the truth rasters of a finished sandbox; returns their paths."""
     points: list[Candidate] = []
     polygons: list[Candidate] = []
@@ -62,9 +64,9 @@ def write_labels(root: Path, spec: SandboxSpec, frame: Frame, land: Landscape, s
             points += found[0]
             polygons += found[1]
     rng = generator(spec.seed, 51)
-    points = _balanced(points, spec.labels.points, rng)
-    polygons = _balanced(polygons, spec.labels.polygons, rng)
-    cover = _cover_labels(spec, frame, land, generator(spec.seed, 52))
+    points = balanced(points, counts.points, rng)
+    polygons = balanced(polygons, counts.polygons, rng)
+    cover = _cover_labels(counts, frame, land, generator(spec.seed, 52))
     folder = root / "labels"
     files = {
         "drought_points.gpkg": points,
@@ -73,11 +75,12 @@ def write_labels(root: Path, spec: SandboxSpec, frame: Frame, land: Landscape, s
         "landcover.gpkg": cover,
     }
     for name, labels in files.items():
-        _write(folder / name, labels, frame, dated=name.startswith("drought"))
+        write_candidates(folder / name, labels, frame, dated=name.startswith("drought"))
     return [folder / name for name in files]
 
 
-def _write(path: Path, labels: list[Candidate], frame: Frame, dated: bool) -> None:
+def write_candidates(path: Path, labels: list[Candidate], frame: Frame, dated: bool) -> None:
+    """One GeoPackage in :data:`LABEL_CRS`: ``class``, ``date`` where dated, ``confidence``, ``block``."""
     table: dict[str, list[object]] = {"class": [part.name for part in labels]}
     if dated:
         table["date"] = [part.date for part in labels]
@@ -101,13 +104,13 @@ def _drought_candidates(
         if mask.mean() < 0.002:
             continue
         core = ndimage.binary_erosion(mask, np.ones((3, 3)))
-        for row, column in _spread(core, 24, rng):
+        for row, column in spread(core, 24, rng):
             confidence = round(float(rng.uniform(0.7, 1.0)), 2)
-            points.append(_candidate(Point(*_centre(frame, row, column)), row, column, kind, scene, confidence))
-        for row, column in _spread(core, 12, rng):
-            part = _part(mask & (number == number[row, column]), row, column)
+            points.append(_candidate(Point(*centre(frame, row, column)), row, column, kind, scene, confidence))
+        for row, column in spread(core, 12, rng):
+            part = part_around(mask & (number == number[row, column]), row, column)
             if part is not None:
-                geometry = _outline(part, row, column, frame)
+                geometry = outline(part, row, column, frame)
                 confidence = round(float(rng.uniform(0.8, 1.0)), 2)
                 polygons.append(_candidate(geometry, row, column, kind, scene, confidence))
     return points, polygons
@@ -116,20 +119,21 @@ def _drought_candidates(
 def _candidate(
     geometry: BaseGeometry, row: int, column: int, kind: Drought, scene: Acquisition, confidence: float
 ) -> Candidate:
-    return Candidate(geometry, label(kind), scene.date, confidence, _block(row, column))
+    return Candidate(geometry, label(kind), scene.date, confidence, block_of(row, column))
 
 
-def _block(row: int, column: int) -> str:
+def block_of(row: int, column: int) -> str:
     """The block of 3.2 km a pixel lies in, counted from the north-western corner."""
     return f"{row // _BLOCK_PX}-{column // _BLOCK_PX}"
 
 
-def _centre(frame: Frame, row: int, column: int) -> tuple[float, float]:
+def centre(frame: Frame, row: int, column: int) -> tuple[float, float]:
+    """The middle of a pixel in the sandbox's CRS."""
     x, y = frame.transform(10) @ (column + 0.5, row + 0.5)
     return float(x), float(y)
 
 
-def _spread(mask: np.ndarray, count: int, rng: np.random.Generator) -> list[tuple[int, int]]:
+def spread(mask: np.ndarray, count: int, rng: np.random.Generator) -> list[tuple[int, int]]:
     """Up to ``count`` pixels of the mask, drawn block by block in turn."""
     at = np.flatnonzero(mask)
     if not len(at):
@@ -139,7 +143,7 @@ def _spread(mask: np.ndarray, count: int, rng: np.random.Generator) -> list[tupl
     chosen: list[tuple[int, int]] = []
     by_block: dict[str, list[tuple[int, int]]] = {}
     for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
-        by_block.setdefault(_block(row, column), []).append((row, column))
+        by_block.setdefault(block_of(row, column), []).append((row, column))
     order = [sorted(by_block)[n] for n in rng.permutation(len(by_block))]
     while len(chosen) < count and any(by_block.values()):
         for name in order:
@@ -148,7 +152,7 @@ def _spread(mask: np.ndarray, count: int, rng: np.random.Generator) -> list[tupl
     return chosen
 
 
-def _part(mask: np.ndarray, row: int, column: int) -> np.ndarray | None:
+def part_around(mask: np.ndarray, row: int, column: int) -> np.ndarray | None:
     """The connected part of a mask around a pixel, in a window of 57 × 57 pixels; ``None`` if too small to walk."""
     window = np.zeros((2 * _WINDOW_PX + 1, 2 * _WINDOW_PX + 1), bool)
     top, left = row - _WINDOW_PX, column - _WINDOW_PX
@@ -163,7 +167,7 @@ def _part(mask: np.ndarray, row: int, column: int) -> np.ndarray | None:
     return ndimage.binary_fill_holes(parts == here) & window
 
 
-def _outline(part: np.ndarray, row: int, column: int, frame: Frame) -> BaseGeometry:
+def outline(part: np.ndarray, row: int, column: int, frame: Frame) -> BaseGeometry:
     """The outline of a window's pixels, drawn a little inside them, in the sandbox's CRS."""
     origin = frame.transform(10) @ Affine.translation(column - _WINDOW_PX, row - _WINDOW_PX)
     geometries = [shape(found) for found, value in shapes(part.astype(np.uint8), mask=part, transform=origin) if value]
@@ -174,7 +178,7 @@ def _outline(part: np.ndarray, row: int, column: int, frame: Frame) -> BaseGeome
     return whole if inside.is_empty else inside
 
 
-def _balanced(found: list[Candidate], count: int, rng: np.random.Generator) -> list[Candidate]:
+def balanced(found: list[Candidate], count: int, rng: np.random.Generator) -> list[Candidate]:
     """``count`` labels, as many of each class as there are, and within a class spread over years and dates."""
     chosen: list[Candidate] = []
     names = sorted({part.name for part in found})
@@ -198,19 +202,19 @@ def _balanced(found: list[Candidate], count: int, rng: np.random.Generator) -> l
     return chosen
 
 
-def _cover_labels(spec: SandboxSpec, frame: Frame, land: Landscape, rng: np.random.Generator) -> list[Candidate]:
+def _cover_labels(counts: LabelCounts, frame: Frame, land: Landscape, rng: np.random.Generator) -> list[Candidate]:
     """Land cover labels: points in even ground of one class, and parts of fields, stands and lakes."""
     cover, number = land.cover[: frame.size, : frame.size], land.number[: frame.size, : frame.size]
     kinds = [kind for kind in Cover if kind != Cover.ROAD]
     labels = []
     for kind in kinds:
         core = ndimage.binary_erosion(cover == kind, np.ones((3, 3)))
-        for row, column in _spread(core, -(-spec.labels.landcover_points // len(kinds)), rng):
-            point = Point(*_centre(frame, row, column))
-            labels.append(Candidate(point, label(kind), "", 1.0, _block(row, column)))
-        for row, column in _spread(core, -(-spec.labels.landcover_polygons // len(kinds)), rng):
-            part = _part((cover == kind) & (number == number[row, column]), row, column)
+        for row, column in spread(core, -(-counts.landcover_points // len(kinds)), rng):
+            point = Point(*centre(frame, row, column))
+            labels.append(Candidate(point, label(kind), "", 1.0, block_of(row, column)))
+        for row, column in spread(core, -(-counts.landcover_polygons // len(kinds)), rng):
+            part = part_around((cover == kind) & (number == number[row, column]), row, column)
             if part is not None:
-                geometry = _outline(part, row, column, frame)
-                labels.append(Candidate(geometry, label(kind), "", 1.0, _block(row, column)))
+                geometry = outline(part, row, column, frame)
+                labels.append(Candidate(geometry, label(kind), "", 1.0, block_of(row, column)))
     return labels

@@ -85,9 +85,9 @@ class Landscape:
         return self.cover.shape[0]
 
 
-def make_landscape(side: int, seed: int) -> Landscape:
-    """A landscape of ``side`` × ``side`` pixels of 10 m, the same for the same seed."""
-    terrain = make_terrain(side, generator(seed, 1))
+def make_landscape(side: int, seed: int, terrain: Terrain | None = None) -> Landscape:
+    """A landscape of ``side`` × ``side`` pixels of 10 m, the same for the same seed; on ``terrain`` where given."""
+    terrain = terrain or make_terrain(side, generator(seed, 1))
     zone = zones(terrain, generator(seed, 2))
     plots = make_plots(terrain, generator(seed, 3))
     stands = make_stands(terrain, generator(seed, 4))

@@ -6,6 +6,7 @@ Rendered band by band in strips of rows, so that memory stays near that of the l
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from scipy import ndimage
@@ -53,6 +54,17 @@ class Rendered:
     """uint8 at 10 m, the truth: 0 no data, 1 clear, 2 cloud, 3 shadow."""
 
 
+class Surface(Protocol):
+    """Water that lies over a landscape on one date: what :mod:`geossl.sandbox.surface` makes of a lake or a sea."""
+
+    @property
+    def wet(self) -> Field:
+        """(y, x) share of each pixel that is under water."""
+
+    def cover(self, value: Field, index: int, rows: slice) -> Field:
+        """Reflectance of a strip of rows in band ``index``: ``value`` is that of the land, water comes over it."""
+
+
 @dataclass(frozen=True)
 class _Light:
     """What the pixels of one date have in common for all bands, at 10 m."""
@@ -64,9 +76,17 @@ class _Light:
     ripple: Field
     sky: optics.Sky
     swath: np.ndarray | None
+    surface: Surface | None
 
 
-def render(land: Landscape, seasons: Seasons, rain: Field, acquisition: Acquisition, seed: int) -> Rendered:
+def render(
+    land: Landscape,
+    seasons: Seasons,
+    rain: Field,
+    acquisition: Acquisition,
+    seed: int,
+    surface: Surface | None = None,
+) -> Rendered:
     """All bands, the scene classification and the truth of one acquisition.
 
     Args:
@@ -75,13 +95,14 @@ def render(land: Landscape, seasons: Seasons, rain: Field, acquisition: Acquisit
         rain: the year's rain pattern, (y, x).
         acquisition: what to render.
         seed: the sandbox's seed; scenes do not depend on each other.
+        surface: water with a bed below it, where the sandbox has one.
     """
-    year, day, side = acquisition.datetime.year, acquisition.day, land.side
+    year, day = acquisition.datetime.year, acquisition.day
     state = describe(land, year, day, seasons.shift_days[year])
     water = moisture(land, seasons, rain, year, day)
     vegetated = state.vegetated[land.number] & (land.built.asphalt + land.built.gravel + land.built.river < 0.5)
     rng = generator(seed, 40, acquisition.number)
-    common = _common(land, state, water, acquisition, rng)
+    common = _common(land, state, water, acquisition, rng, surface)
     gains = 1 + np.clip(rng.normal(0, 0.012, len(BANDS)), -0.03, 0.03)
     noise_seeds = rng.integers(0, 2**31, len(BANDS))
     bands = {
@@ -91,12 +112,18 @@ def render(land: Landscape, seasons: Seasons, rain: Field, acquisition: Acquisit
     sky = np.where(common.sky.cloudy, 2, np.where(common.sky.shaded, 3, 1)).astype(np.uint8)
     if common.swath is not None:
         sky[~common.swath] = 0
-    scl = classify(land, bands, common.sky, common.swath, generator(seed, 41, acquisition.number), side)
+    wet = surface.wet if surface else (land.cover == Cover.WATER).astype(np.float32)
+    scl = classify(land, bands, common.sky, common.swath, generator(seed, 41, acquisition.number), wet)
     return Rendered(bands, scl, water, vegetated, sky)
 
 
 def _common(
-    land: Landscape, state: State, water: Moisture, acquisition: Acquisition, rng: np.random.Generator
+    land: Landscape,
+    state: State,
+    water: Moisture,
+    acquisition: Acquisition,
+    rng: np.random.Generator,
+    surface: Surface | None,
 ) -> _Light:
     side, day = land.side, acquisition.day
     sky = optics.make_sky(side, rng, acquisition.sun, acquisition.cover, acquisition.cirrus, acquisition.haze)
@@ -113,7 +140,7 @@ def _common(
     ripple = (1 + 0.05 * fractal(side, rng, 160, slope=3)) * rng.lognormal(0, 0.12)
     return _Light(
         drive, np.clip(thin, -0.2, 0.5).astype(np.float32), light.astype(np.float32), bloom,
-        ripple.astype(np.float32), sky, swath,
+        ripple.astype(np.float32), sky, swath, surface,
     )  # fmt: skip
 
 
@@ -179,6 +206,8 @@ def _reflectance(land: Landscape, state: State, common: _Light, index: int, rows
     bloom = common.bloom[rows]
     value += bloom * (spectrum("bloom")[index] - value)
     value *= np.where(cover == Cover.WATER, common.ripple[rows], 1)
+    if common.surface:
+        value = common.surface.cover(value, index, rows)
 
     value *= 1 - sky.shade[rows] * (1 - optics.SHADE_LEFT[index])
     value += sky.haze[rows] * optics.HAZE[index] * (1 - value)
@@ -194,18 +223,18 @@ def classify(
     sky: optics.Sky,
     swath: np.ndarray | None,
     rng: np.random.Generator,
-    side: int,
+    water: Field,
 ) -> np.ndarray:
     """The scene classification at 20 m (codes of Sen2Cor), with the errors such masks have.
 
     Thin parts of clouds are missed in places, masks swell by a pixel in others, bright roofs pass for clouds and dark
     slopes for shadows.
     """
-    half = side // 2
+    half = land.side // 2
     red, nir = (_mean(bands[key].astype(np.float32), 2) / 10000 - 0.1 for key in ("red", "nir"))
     swir = bands["swir16"].astype(np.float32) / 10000 - 0.1
     ndvi = (nir - red) / np.maximum(nir + red, 0.02)
-    wet = _mean((land.cover == Cover.WATER).astype(np.float32), 2)
+    wet = _mean(water, 2)
     uneven, spots = fractal(half, rng, 40, slope=2.8), fractal(half, rng, 5, slope=2.2)
     scl = np.where(ndvi > 0.44, 4, 5)
     scl = np.where((ndvi > 0.38) & (ndvi <= 0.44) & (spots > 0.9), 7, scl)

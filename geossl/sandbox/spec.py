@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from affine import Affine
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from geossl import config
 from geossl.errors import InputError
@@ -27,11 +27,43 @@ class LabelCounts(config.Settings):
     landcover_polygons: int = Field(ge=0)
 
 
+class WaterSettings(config.Settings):
+    """The lake or the sea of a sandbox: how its level moves, what its water does to light, how many labels it has."""
+
+    share: float = Field(gt=0.2, lt=0.9)
+    """Share of the square that is water."""
+    level_m: float
+    """Mean level, metres above the datum of all heights."""
+    range_m: float = Field(gt=0)
+    """The level stays within half of this above and below the mean."""
+    season_m: float = Field(ge=0)
+    """Half the difference between the highest and the lowest level of an average year."""
+    peak_day: int = Field(ge=1, le=366)
+    memory_days: float = Field(gt=1)
+    """How long a high or low level lasts: e-folding time of the departures from the season."""
+    spread_m: float = Field(ge=0)
+    """Standard deviation of those departures before they meet the bounds."""
+    gauge_first_year: int
+    stations: tuple[str, ...] = Field(min_length=1)
+    turbidity: float = Field(gt=0)
+    """Mean load of particles: 1 is clear coastal water."""
+    yellow: float = Field(ge=0)
+    """Absorption by dissolved humus at 443 nm, 1/m."""
+    glint: float = Field(ge=0)
+    """Mean reflectance of the sun in the waves."""
+    label_points: int = Field(0, ge=0)
+    label_polygons: int = Field(0, ge=0)
+    dives: int = Field(0, ge=0)
+    """Transects of divers, each of some ten habitat points."""
+    sounding_tracks: int = Field(0, ge=0)
+
+
 class SandboxSpec(config.Settings):
     """Schema of ``configs/sandbox/*.yaml``."""
 
     version: int
     """Raised whenever the pixels change: results of different versions must not be compared."""
+    layout: Literal["farmland", "lake", "archipelago"] = "farmland"
     title: str
     crs: str
     mgrs_tile: str
@@ -46,7 +78,17 @@ class SandboxSpec(config.Settings):
     first_day: str
     last_day: str
     shoulder_scene: float = Field(0.0, ge=0, le=1)
-    labels: LabelCounts
+    labels: LabelCounts | None = None
+    """Of farmland."""
+    water: WaterSettings | None = None
+    """Of lakes and archipelagos."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> SandboxSpec:
+        needed = "labels" if self.layout == "farmland" else "water"
+        if getattr(self, needed) is None:
+            raise ValueError(f"the layout {self.layout} needs a section '{needed}'")
+        return self
 
     @field_validator("left_m", "top_m")
     @classmethod
@@ -54,6 +96,14 @@ class SandboxSpec(config.Settings):
         if metres % 2400:
             raise ValueError("must be a multiple of 2400 m (tiles of 800 m, bands of 60 m)")
         return metres
+
+
+def identity(spec: SandboxSpec) -> dict[str, Any]:
+    """What tells one sandbox from another, for ``sandbox.json`` and the manifest: all settings that are set."""
+    facts = spec.model_dump(mode="json", exclude_none=True)
+    if spec.layout == "farmland":
+        del facts["layout"]  # as version 1 of malardalen was written
+    return facts
 
 
 @dataclass(frozen=True)

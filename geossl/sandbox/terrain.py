@@ -51,8 +51,8 @@ def make_terrain(side: int, rng: np.random.Generator) -> Terrain:
     water = shore < np.quantile(shore, WATER_SHARE)
     ponds = fractal(side, rng, 60, slope=4.0)
     water |= (ponds < np.quantile(ponds, 0.006)) & (rank > 0.4)
-    water = _without_specks(water, 40)
-    water = ~_without_specks(~water, 25)
+    water = without_specks(water, 40)
+    water = ~without_specks(~water, 25)
 
     hills = smoothstep(rank, FOREST_FROM - 0.12, 1.0)
     elevation = 1.5 + 14 * rank + 46 * hills * (1 + 0.10 * knolls) + 1.4 * hills * rocks
@@ -65,11 +65,7 @@ def make_terrain(side: int, rng: np.random.Generator) -> Terrain:
     column = np.arange(side, dtype=np.float32)[None, :] - side * (0.55 + 0.05 * wander)
     esker = (np.exp(-((column / (9 + 4 * knolls.clip(-1, 2))) ** 2)) * smoothstep(rank, 0.12, 0.25)).astype(np.float32)
 
-    hollow = fractal(side, rng, 50, slope=3.8)
-    patches = fractal(side, rng, 40, slope=3.6)
-    clay = np.clip(0.92 - 1.05 * smoothstep(rank, 0.15, FOREST_FROM + 0.15) + 0.16 * patches - 0.8 * esker, 0.02, 1)
-    wet = np.clip(-0.35 * hollow - 0.2 * (rank - 0.5), -0.4, 0.8)
-    capacity = np.clip((72 + 92 * clay) * (1 + 0.50 * wet + 0.20 * patches), 26, 300)
+    hollow, clay, capacity = make_soil(rank, esker, rng)
     return Terrain(
         elevation=elevation.astype(np.float32),
         rank=rank,
@@ -77,12 +73,23 @@ def make_terrain(side: int, rng: np.random.Generator) -> Terrain:
         water=water,
         esker=esker,
         hollow=hollow,
-        clay=clay.astype(np.float32),
-        capacity=capacity.astype(np.float32),
+        clay=clay,
+        capacity=capacity,
     )
 
 
-def _without_specks(mask: np.ndarray, smallest_px: int) -> np.ndarray:
+def make_soil(rank: Field, esker: Field, rng: np.random.Generator) -> tuple[Field, Field, Field]:
+    """Hollows, clay content and water capacity of the ground (see :class:`Terrain`)."""
+    side = rank.shape[0]
+    hollow = fractal(side, rng, 50, slope=3.8)
+    patches = fractal(side, rng, 40, slope=3.6)
+    clay = np.clip(0.92 - 1.05 * smoothstep(rank, 0.15, FOREST_FROM + 0.15) + 0.16 * patches - 0.8 * esker, 0.02, 1)
+    wet = np.clip(-0.35 * hollow - 0.2 * (rank - 0.5), -0.4, 0.8)
+    capacity = np.clip((72 + 92 * clay) * (1 + 0.50 * wet + 0.20 * patches), 26, 300)
+    return hollow, clay.astype(np.float32), capacity.astype(np.float32)
+
+
+def without_specks(mask: np.ndarray, smallest_px: int) -> np.ndarray:
     """The mask without connected parts smaller than ``smallest_px`` pixels."""
     parts, count = ndimage.label(mask)
     sizes = np.bincount(parts.ravel(), minlength=count + 1)
@@ -102,8 +109,8 @@ def zones(terrain: Terrain, rng: np.random.Generator) -> dict[str, np.ndarray]:
     clearings = fractal(side, rng, 55, slope=3.6)
     open_land |= (clearings > np.quantile(clearings, 0.965)) & (terrain.rank < 0.85)
     open_land &= ~terrain.water
-    open_land = _without_specks(ndimage.binary_opening(open_land, iterations=2), 90)
-    open_land = ~_without_specks(~open_land, 18) & ~terrain.water
+    open_land = without_specks(ndimage.binary_opening(open_land, iterations=2), 90)
+    open_land = ~without_specks(~open_land, 18) & ~terrain.water
 
     meadow = fractal(side, rng, 50, slope=3.2)
     shore = ndimage.distance_transform_edt(~terrain.water) if terrain.water.any() else np.full((side, side), 1e6)
@@ -111,12 +118,12 @@ def zones(terrain: Terrain, rng: np.random.Generator) -> dict[str, np.ndarray]:
     score = meadow + 1.5 * np.exp(-shore / 8) + 0.9 * np.exp(-inside / 5)
     grass = open_land & (score > np.quantile(score[open_land], 0.86) if open_land.any() else False)
     arable = open_land & ~grass
-    small = arable & ~_without_specks(ndimage.binary_opening(arable, iterations=1), 120)
+    small = arable & ~without_specks(ndimage.binary_opening(arable, iterations=1), 120)
     arable, grass = arable & ~small, grass | small
 
     wooded = ~open_land & ~terrain.water
     wet = terrain.hollow + 0.25 * fine + 1.2 * terrain.esker
     mire = wooded & (wet < np.quantile(wet[wooded], 0.055) if wooded.any() else False)
     reeds = wooded & (shore < 3.5) & (edge > 0.2)
-    mire = _without_specks(ndimage.binary_opening(mire), 40) | reeds
+    mire = without_specks(ndimage.binary_opening(mire), 40) | reeds
     return {"arable": arable, "grass": grass, "mire": mire, "forest": wooded & ~mire}
