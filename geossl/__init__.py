@@ -22,7 +22,13 @@ _VERBS = {
     "pretrain": "geossl.training.pretrain",
     "load_encoder": "geossl.encoders.saved",
     "finetune": "geossl.tasks.finetune",
+    "distill": "geossl.tasks.distill",
     "make_map": "geossl.maps.make",
+    "make_index_map": "geossl.maps.index",
+    "embed": "geossl.maps.embed",
+    "map_level": "geossl.maps.level",
+    "label_template": "geossl.tasks.template",
+    "examine": "geossl.doctor.examine",
 }
 
 if TYPE_CHECKING:
@@ -31,10 +37,16 @@ if TYPE_CHECKING:
     from geossl.cube.connect import open_cube as open_cube
     from geossl.cube.index import index_source as index_source
     from geossl.cube.status import cube_status as cube_status
+    from geossl.doctor.examine import examine as examine
     from geossl.encoders.saved import load_encoder as load_encoder
+    from geossl.maps.embed import embed as embed
+    from geossl.maps.index import make_index_map as make_index_map
+    from geossl.maps.level import map_level as map_level
     from geossl.maps.make import make_map as make_map
     from geossl.sandbox.create import create_sandbox as create_sandbox
+    from geossl.tasks.distill import distill as distill
     from geossl.tasks.finetune import finetune as finetune
+    from geossl.tasks.template import label_template as label_template
     from geossl.training.pretrain import pretrain as pretrain
 
 __all__ = ["__version__", *_VERBS]

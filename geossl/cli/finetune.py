@@ -40,6 +40,9 @@ def finetune(
     labels_per_class: Annotated[
         int | None, typer.Option("--labels-per-class", help="Use only so many labels of each class.")
     ] = None,
+    leave_out: Annotated[
+        str | None, typer.Option("--leave-out", help="year: also withhold the labels of each year in turn.")
+    ] = None,
     product: ProductOption = None,
     period: PeriodOption = None,
     months: MonthsOption = None,
@@ -68,6 +71,7 @@ def finetune(
             out=out,
             seed=seed,
             labels_per_class=labels_per_class,
+            leave_out=leave_out,
         )
 
     run_verb(work, as_json, _text)
@@ -94,5 +98,12 @@ def _text(result: FinetuneResult) -> str:
             apart = f"  ours − row {difference['value']:+.3f} [{bounds[0]:+.3f}, {bounds[1]:+.3f}]"
         shown = "–" if value is None else f"{value:.3f}"
         lines.append(f"  {budget:>9}  {row['row']:<42} {shown}{apart}")
+    for row in result.leave_out:
+        dry = (
+            ""
+            if row.get("hits") is None
+            else f"  driest third: hits {row['hits']:.2f}, false {row['false_alarms']:.2f}"
+        )
+        lines.append(f"  without {row['year']}  {row['row']:<46} macro f1 {row['macro_f1']:.3f}{dry}")
     lines += [f"  left out: {row} ({why})" for row, why in result.left_out.items()]
     return "\n".join(lines)

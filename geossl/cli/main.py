@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from geossl import __version__
-from geossl.cli import cube, finetune, maps, pretrain, sandbox, tiles
+from geossl.cli import cube, distill, doctor, embed, finetune, labels, maps, pretrain, sandbox, tiles, views, water
 
 app = typer.Typer(
     name="geossl",
@@ -25,9 +25,15 @@ app = typer.Typer(
 app.add_typer(cube.app, name="cube")
 app.add_typer(sandbox.app, name="sandbox")
 app.add_typer(tiles.app, name="tiles")
+app.add_typer(labels.app, name="labels")
+app.add_typer(views.app, name="views")
 app.command("pretrain")(pretrain.pretrain)
 app.command("finetune")(finetune.finetune)
+app.command("distill")(distill.distill)
 app.command("map")(maps.make_map)
+app.command("embed")(embed.embed)
+app.command("level")(water.level)
+app.command("doctor")(doctor.doctor)
 
 
 def _version(show: bool) -> None:

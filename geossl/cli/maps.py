@@ -18,12 +18,31 @@ from geossl.cli.common import (
 )
 
 if TYPE_CHECKING:
+    from geossl.maps.index import IndexMapResult
     from geossl.maps.make import MapResult
     from geossl.maps.plan import MapPlan
 
 
 def make_map(
-    head: Annotated[str, typer.Option("--head", help="A head's directory (geossl finetune).")],
+    head: Annotated[str | None, typer.Option("--head", help="A head's directory (geossl finetune).")] = None,
+    index: Annotated[
+        str | None, typer.Option("--index", help="Instead of a head: ndvi, ndmi, ndwi, mndwi, ndre, nbr or ndti.")
+    ] = None,
+    composite: Annotated[
+        str | None,
+        typer.Option("--composite", help="With --index: median (default), max, best (clearest date) or frequency."),
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option("--threshold", help="With --index: also the extent above it, with areas.")
+    ] = None,
+    within: Annotated[
+        str | None,
+        typer.Option("--within", help="With --threshold: polygons, a raster, or 'water' (as the scenes show it)."),
+    ] = None,
+    per_month: Annotated[bool, typer.Option("--per-month", help="With --index: a layer for each month.")] = False,
+    against: Annotated[
+        str | None, typer.Option("--against", help="With --index: also the change against this raster.")
+    ] = None,
     region: RegionOption = None,
     period: PeriodOption = None,
     months: MonthsOption = None,
@@ -32,13 +51,21 @@ def make_map(
         str | None, typer.Option("--chips", help="Ready chips (an INDEX) instead of the cube; with --block.")
     ] = None,
     block: Annotated[str | None, typer.Option("--block", help="The block of --chips to join to one map.")] = None,
+    zones: Annotated[
+        str | None, typer.Option("--zones", help="Polygons (municipalities): areas in each as zones.csv.")
+    ] = None,
+    zone_name: Annotated[
+        str | None, typer.Option("--zone-name", help="The column of --zones with their names.")
+    ] = None,
     out: OutOption = None,
     as_json: JsonOption = False,
     dry_run: DryRunOption = False,
 ) -> None:
-    """Map a region with a head: COGs with colours and class names, QGIS style, STAC, quick-look picture.
+    """Map a region with a head, or a spectral index without any model: COGs with colours and class names, QGIS style,
+    STAC, quick-look picture.
 
-    Example: geossl map --head heads/drought-malardalen --region malardalen --period 2018-06/2018-08
+    Examples: geossl map --head heads/drought-malardalen --region malardalen --period 2018-06/2018-08   |   geossl map
+    --index ndvi --composite max --months 5-9 --threshold 0.3 --within water --per-month --region vanern
     """
     arguments: dict[str, Any] = {
         "region": region,
@@ -49,13 +76,51 @@ def make_map(
         "months": months,
         "out": out,
     }
+    tables: dict[str, Any] = {"zones": zones, "zone_name": zone_name}
+    only_index = {
+        "--composite": composite, "--threshold": threshold, "--within": within, "--per-month": per_month or None,
+        "--against": against,
+    }  # fmt: skip
 
-    def work() -> MapResult | MapPlan:
-        from geossl.maps.make import make_map, plan_map
+    def work() -> MapResult | MapPlan | IndexMapResult:
+        from geossl.errors import InputError
 
-        return plan_map(head, **arguments) if dry_run else make_map(head, **arguments)
+        if (head is None) == (index is None):
+            raise InputError(
+                "say what to map", expected="--head DIR, or --index NAME", found="both" if head else "neither"
+            )
+        if head is not None:
+            from geossl.maps.make import make_map, plan_map
 
-    run_verb(work, as_json, _plan_text if dry_run else _result_text)
+            used = [name for name, value in only_index.items() if value is not None]
+            if used:
+                raise InputError(f"{', '.join(used)}: only for a map with --index", where="--head")
+            return plan_map(head, **arguments) if dry_run else make_map(head, **arguments, **tables)
+        from geossl.maps.index import make_index_map, plan_index_map
+
+        assert index is not None
+        if dry_run:
+            return plan_index_map(index, composite or "median", **arguments)
+        asked: dict[str, Any] = {"threshold": threshold, "within": within, "per_month": per_month, "against": against}
+        return make_index_map(index, composite or "median", **arguments, **asked, **tables)
+
+    run_verb(work, as_json, _plan_text if dry_run else _text)
+
+
+def _text(result: MapResult | IndexMapResult) -> str:
+    from geossl.maps.make import MapResult
+
+    return _result_text(result) if isinstance(result, MapResult) else _index_text(result)
+
+
+def _index_text(result: IndexMapResult) -> str:
+    lines = [_result_text(made) for made in result.maps] if len(result.maps) == 1 else []
+    for row in result.areas:
+        month = "" if row["month"] is None else f"month {row['month']:>2}  "
+        lines.append(f"  {month}{row['class']:<24} {row['hectares']:>12,.1f} ha  ({row['layer']})")
+    lines += [f"  layer    {layer}" for layer in result.layers]
+    lines += [f"  table    {table}" for table in ((result.table,) if result.table else ()) + result.zones]
+    return "\n".join(lines)
 
 
 def _plan_text(plan: MapPlan) -> str:
@@ -82,6 +147,8 @@ def _result_text(result: MapResult) -> str:
         f"  layer    {result.layer}",
         f"  picture  {result.layer / 'quicklook.png'}",
     ]
+    if result.zones is not None:
+        lines.append(f"  zones    {result.zones}")
     if result.failed_reads:
         lines.insert(2, f"  masked   {len(result.failed_reads)} bands of scenes could not be read")
         lines += [f"           {read.scene} {read.band}: {read.reason} ({read.uri})" for read in result.failed_reads]

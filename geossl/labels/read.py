@@ -129,6 +129,14 @@ def read_vector_labels(
     return labels if region is None else inside(labels, region)
 
 
+def label_column(labels: Labels, name: str) -> pd.Series | None:
+    """Another column of the file that vector labels come from, a value a label in their order; None without such."""
+    if is_raster(labels.path):
+        return None
+    frame = _read_frame(labels.path)
+    return frame[name].iloc[labels.frame["row"].to_numpy() - 1].reset_index(drop=True) if name in frame else None
+
+
 def class_names_in(path: str | Path, field: str) -> tuple[str, ...]:
     """The different values of a vector file's label column as class names, sorted."""
     frame = _read_frame(Path(path))

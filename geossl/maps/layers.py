@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import rasterio
@@ -58,6 +58,8 @@ class LayerSink:
             named = {f"class_{value}": name for value, name in legend.names.items()}
             self._raster(work, grid, "class", "uint8", NODATA, [legend.title], {**tags, **named}, legend.colours)
             self._raster(work, grid, "probability", "uint8", NODATA, names, tags)
+            if legend.ordinal:
+                self._raster(work, grid, "index", "float32", float("nan"), [f"{names[0]} (0) to {names[-1]} (1)"], tags)
         else:
             self._raster(work, grid, "value", "float32", float("nan"), [legend.title], tags)
         self._raster(work, grid, "clear_dates", "uint16", None, ["number of clear dates"], tags)
@@ -88,7 +90,7 @@ class LayerSink:
         if self._open is None:
             self._open = rasters.open_rasters(list(self.paths.values()))
             self._rasters = dict(zip(self.paths, self._open.__enter__(), strict=True))
-        for name, values in quantise(block, bool(self.legend.classes)).items():
+        for name, values in quantise(block, bool(self.legend.classes), self.legend.ordinal).items():
             rasters.write_block(self._rasters[name], values, block.y, block.x)
 
     def commit(self) -> None:
@@ -103,8 +105,11 @@ class LayerSink:
             self.commit()
 
 
-def quantise(block: Block, classes: bool) -> dict[str, np.ndarray]:
-    """Blended cells as what the rasters keep: name → (band, y, x)."""
+def quantise(block: Block, classes: bool, ordinal: bool = False) -> dict[str, np.ndarray]:
+    """Blended cells as what the rasters keep: name → (band, y, x).
+
+    With ``ordinal`` classes, ``index`` is the expected step, from 0 (surely the first class) to 1 (surely the last).
+    """
     seen = np.isfinite(block.values[0])
     counts = {"clear_dates": np.minimum(block.count, MAX_DATES).astype(np.uint16)[None]}
     if not classes:
@@ -120,10 +125,23 @@ def quantise(block: Block, classes: bool) -> dict[str, np.ndarray]:
     if not seen.all():
         best[~seen] = NODATA
         percent[:, ~seen] = NODATA
-    return {"class": best[None], "probability": percent, **counts}
+    if not ordinal:
+        return {"class": best[None], "probability": percent, **counts}
+    steps = np.arange(len(block.values), dtype=np.float32)[:, None, None]
+    index = (block.values * steps).sum(0) / np.maximum(block.values.sum(0), 1e-6) / (len(block.values) - 1)
+    return {"class": best[None], "probability": percent, "index": index.astype(np.float32)[None], **counts}
 
 
-def write_layer(folder: Path, sink: LayerSink, facts: LayerFacts) -> tuple[str, ...]:
+class FinishedRasters(Protocol):
+    """Finished working rasters by name (``class`` or ``value``, and what stands beside it) and what they mean."""
+
+    @property
+    def legend(self) -> Legend: ...  # noqa: D102
+    @property
+    def paths(self) -> dict[str, Path]: ...  # noqa: D102
+
+
+def write_layer(folder: Path, sink: FinishedRasters, facts: LayerFacts) -> tuple[str, ...]:
     """All files of a layer but its manifest; returns their names.
 
     Args:
@@ -184,11 +202,11 @@ def _write_style(folder: Path, legend: Legend) -> None:
         return
     with rasterio.open(folder / "value.tif") as raster:
         shape = tuple(max(1, min(side, 1024)) for side in raster.shape)
-        low, high = value_range(raster.read(1, out_shape=shape))
+        low, high = legend.limits or value_range(raster.read(1, out_shape=shape))
     (folder / "value.qml").write_text(qml_quantity(legend, low, high), encoding="utf-8")
 
 
-def _assets(sink: LayerSink, main: str) -> dict[str, stac.AssetFile]:
+def _assets(sink: FinishedRasters, main: str) -> dict[str, stac.AssetFile]:
     legend = sink.legend
     assets = {}
     for name, path in sink.paths.items():
@@ -199,9 +217,11 @@ def _assets(sink: LayerSink, main: str) -> dict[str, stac.AssetFile]:
                  "color_hint": entry.colour[1:].upper()}
                 for entry in legend.classes
             ] + [{"value": NODATA, "name": "nodata", "title": "not seen", "nodata": True}]  # fmt: skip
-        title = {"class": "most probable class", "probability": "probability of each class, per cent"}.get(
-            name, name.replace("_", " ")
-        )
+        title = {
+            "class": legend.title if legend.kind == "derived" else "most probable class",
+            "probability": "probability of each class, per cent",
+            "index": "expected step of the classes, from 0 (first) to 1 (last)",
+        }.get(name, name.replace("_", " "))
         roles = ("data",) if name == main else ("metadata",)
         assets[name] = stac.AssetFile(f"{name}.tif", title, stac.COG_TYPE, roles, fields)
     assets["style"] = stac.AssetFile(f"{main}.qml", "QGIS style", "application/xml", ("style",))

@@ -55,6 +55,12 @@ class Legend:
     kind: str
     classes: tuple[LegendClass, ...]
     unit: str = ""
+    ramp: tuple[str, ...] = RAMP
+    """Colours of a quantity from low to high."""
+    limits: tuple[float, float] | None = None
+    """The values that the ends of the ramp stand for; without them the 2nd and 98th percentile of the map."""
+    ordinal: bool = False
+    """The classes are steps of one quantity: the map has ``index.tif`` too, the expected step from 0 to 1."""
 
     @property
     def channels(self) -> int:
@@ -81,7 +87,13 @@ def make_legend(task: Any) -> Legend:
         colour = getattr(entry, "colour", None) or _free_colour(str(entry.name), taken)
         taken.add(colour.lower())
         classes.append(LegendClass(value, str(entry.name), colour.lower()))
-    return Legend(str(task.title), str(task.kind), tuple(classes), str(getattr(task, "unit", None) or ""))
+    return Legend(
+        str(task.title),
+        str(task.kind),
+        tuple(classes),
+        str(getattr(task, "unit", None) or ""),
+        ordinal=bool(getattr(task, "ordinal", False)) and len(classes) > 1,
+    )
 
 
 def _free_colour(name: str, taken: set[str]) -> str:
@@ -108,11 +120,11 @@ def qml_classes(legend: Legend) -> str:
 
 def qml_quantity(legend: Legend, low: float, high: float) -> str:
     """A QGIS style (QML) for a raster of values: interpolated colours from ``low`` to ``high``."""
-    steps = [low + (high - low) * place / (len(RAMP) - 1) for place in range(len(RAMP))]
+    steps = [low + (high - low) * place / (len(legend.ramp) - 1) for place in range(len(legend.ramp))]
     unit = f" {legend.unit}" if legend.unit else ""
     items = "\n".join(
         f'            <item value="{step:.6g}" color="{colour}" alpha="255" label={quoteattr(f"{step:.4g}{unit}")}/>'
-        for step, colour in zip(steps, RAMP, strict=True)
+        for step, colour in zip(steps, legend.ramp, strict=True)
     )
     return _qml(
         '    <rasterrenderer type="singlebandpseudocolor" band="1" opacity="1" alphaBand="-1" '

@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from geossl.artefacts import (
     write_run,
 )
 from geossl.errors import WorkError
+from geossl.maps.areas import write_zones
 from geossl.maps.layers import LayerFacts, LayerSink, write_layer
 from geossl.maps.plan import MapPlan, Workpieces, make_plan
 from geossl.maps.predictors import MapHead
@@ -63,6 +64,7 @@ class MapResult:
         clear_share: share of the map's cells that were clear on at least one date.
         failed_reads: scenes and bands that could not be read.
         seconds: time this run took.
+        zones: the table of areas in zones, where zones were given.
     """
 
     layer: Path
@@ -76,6 +78,7 @@ class MapResult:
     clear_share: float
     failed_reads: tuple[FailedRead, ...]
     seconds: float
+    zones: Path | None = None
 
 
 def make_map(
@@ -88,6 +91,8 @@ def make_map(
     period: str | Period | None = None,
     months: str | Sequence[int] | None = None,
     out: str | Path | None = None,
+    zones: str | Path | None = None,
+    zone_name: str | None = None,
 ) -> MapResult:
     """Map a region with a head and publish the layer.
 
@@ -108,6 +113,8 @@ def make_map(
         period: days to use; without it the region's own period, else all.
         months: months of the year to use.
         out: the layer's folder; by default ``$GEOSSL_HOME/maps/<task>-<region>/<period>``.
+        zones: vector file of polygons: ``zones.csv`` beside the layer gives the areas in each; ``zone_name`` is the
+            column with their names.
 
     Raises:
         InputError: nothing to read, bands missing, another artefact at ``out``.
@@ -117,6 +124,12 @@ def make_map(
     pieces = make_plan(
         head, region=region, chips=chips, block=block, product=product, period=period, months=months, out=out
     )
+    made = carry_out(pieces, started)
+    return made if zones is None else replace(made, zones=write_zones(made.layer, zones, zone_name))
+
+
+def carry_out(pieces: Workpieces, started: float) -> MapResult:
+    """Make the map that was planned, unless it is there; ``started`` is when, by the monotonic clock."""
     plan = pieces.plan
     identity = hash_json(plan.inputs)
     check_place(plan.out, KIND)
@@ -192,21 +205,7 @@ def _stream(pieces: Workpieces, sink: LayerSink, work: Path) -> Progress:
 def _publish(pieces: Workpieces, sink: LayerSink, identity: str, progress: Progress, started: float) -> dict[str, Any]:
     """Turn finished work into the layer's folder; the manifest is written last."""
     plan = pieces.plan
-    first, last = pieces.span
-    outline = pieces.pixels.footprint()
-    facts = LayerFacts(
-        layer_id=f"{plan.task}-{plan.region}-{first.isoformat()}-{last.isoformat()}",
-        task=plan.task,
-        region=plan.region,
-        days=tuple(plan.days[index] for index in progress.clear_days),
-        first=first,
-        last=last,
-        source=plan.source,
-        scene_ids=pieces.pixels.scene_ids,
-        head_id=pieces.head_id,
-        head_path=pieces.head_path,
-        placement=stac.Placement(outline, plan.crs, plan.shape, pieces.grid.affine),
-    )
+    facts = layer_facts(pieces, tuple(plan.days[index] for index in progress.clear_days))
     with atomic_directory(plan.out) as folder, rasters.full_disk_told(plan.out):
         files = write_layer(folder, sink, facts)
         write_run(folder, seconds=time.monotonic() - started, runs=progress.runs, failed_reads=progress.failures)
@@ -221,6 +220,25 @@ def _publish(pieces: Workpieces, sink: LayerSink, identity: str, progress: Progr
             clear_share=progress.clear_cells / (plan.shape[0] * plan.shape[1]),
             failed_reads=progress.failures,
         )
+
+
+def layer_facts(pieces: Workpieces, days: tuple[date | None, ...]) -> LayerFacts:
+    """What the layer of a plan is about; ``days`` are those on which something was clear."""
+    plan = pieces.plan
+    first, last = pieces.span
+    return LayerFacts(
+        layer_id=f"{plan.task}-{plan.region}-{first.isoformat()}-{last.isoformat()}",
+        task=plan.task,
+        region=plan.region,
+        days=days,
+        first=first,
+        last=last,
+        source=plan.source,
+        scene_ids=pieces.pixels.scene_ids,
+        head_id=pieces.head_id,
+        head_path=pieces.head_path,
+        placement=stac.Placement(pieces.pixels.footprint(), plan.crs, plan.shape, pieces.grid.affine),
+    )
 
 
 def _result(plan: MapPlan, manifest: dict[str, Any], windows_now: int, seconds: float) -> MapResult:

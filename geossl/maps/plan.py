@@ -20,14 +20,17 @@ from geossl.artefacts import MANIFEST, hash_file, hash_json
 from geossl.config import geossl_home
 from geossl.errors import InputError
 from geossl.evaluation.controls import INDICES
+from geossl.maps.composite import IndexComposite, NearbyCloudSource
 from geossl.maps.layers import span_of
 from geossl.maps.legend import Legend, make_legend
 from geossl.maps.predictors import MapHead, make_predictor
+from geossl.maps.references import ReferenceSource
 from geossl.maps.sources import ApplicableSource, ChipMosaicSource, CubeSource, WindowSource, grow_to_cells
 from geossl.maps.stream import Predictor, make_layout
 from geossl.maps.windows import Layout
 from geossl.progress import warn
 from geossl.regions import Period, Region, load_region, parse_months, parse_period
+from geossl.tasks.anomaly import reference_bands
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
@@ -108,22 +111,33 @@ def make_plan(
     when = parse_period(period) if isinstance(period, str) else period
     in_months = parse_months(months) if isinstance(months, str) else tuple(months) if months else None
     asked, head_id, head_path = _open_head(head)
-    legend = make_legend(asked.task)
-    predictor = make_predictor(
-        asked, legend.channels, legend.kind, str(asked.task.temporal), getattr(asked, "chip_px", None)
-    )
+    legend, predictor = _legend_and_predictor(asked)
     pixels: WindowSource
     if chips is not None:
-        pixels, name = _from_chips(chips, block, when, asked.bands, predictor)
+        pixels, name = _from_chips(chips, block, when, in_months, asked.bands, predictor)
     else:
         area = region if isinstance(region, Region) else load_region(str(region))
         when, in_months = when or area.period, in_months or area.months
-        pixels, name = _from_cube(area, product, when, in_months, asked.bands, predictor), area.name
+        mapped, name = _from_cube(area, product, when, in_months, asked.bands, predictor), area.name
+        pixels = mapped
     rules = tuple(getattr(asked.task, "not_applicable", ()))
     if rules:
         for rule in rules:
             check_bands(INDICES[rule.index], asked.bands, f"task {asked.task.name}: not_applicable {rule.index}")
         pixels = ApplicableSource(pixels, rules)
+    if isinstance(asked, IndexComposite) and asked.composite == "best":
+        pixels = NearbyCloudSource(pixels)
+    references = tuple(getattr(asked.task, "references", ()))
+    if references:
+        check_bands(reference_bands(references), asked.bands, f"task {asked.task.name}: references")
+        needed = reference_bands(references)
+        archive: WindowSource
+        if chips is not None:
+            archive = _from_chips(chips, block, None, None, needed, predictor)[0]
+            _same_grid(archive, pixels)
+        else:
+            archive = _from_cube(area, product, None, None, needed, predictor).on_grid_of(mapped)
+        pixels = ReferenceSource(pixels, archive, references, asked.task.season_days)
     span = span_of(pixels.days, when)
     _compare_resolution(asked, pixels.geobox)
     layout = make_layout((pixels.geobox.height, pixels.geobox.width), predictor.sizes, predictor.cell_px)
@@ -132,6 +146,7 @@ def make_plan(
         "head": head_id,
         "task": asked.task.name,
         "legend": [[entry.value, entry.name, entry.colour] for entry in legend.classes] or legend.unit,
+        "ordinal": legend.ordinal,
         "not_applicable": [rule.model_dump() for rule in rules],
         "source": pixels.origin,
         "bands": list(pixels.bands),
@@ -182,6 +197,27 @@ def _open_head(head: str | Path | MapHead) -> tuple[MapHead, str, Path | None]:
     return opened, hash_json([[file.relative_to(path), hash_file(file)] for file in files]), path
 
 
+def _legend_and_predictor(head: MapHead) -> tuple[Legend, Predictor]:
+    """What the map's values mean, and what makes them."""
+    if isinstance(head, IndexComposite):
+        return head.legend, head
+    legend = make_legend(head.task)
+    chip_px = getattr(head, "chip_px", None)
+    return legend, make_predictor(head, legend.channels, legend.kind, str(head.task.temporal), chip_px)
+
+
+def _same_grid(archive: WindowSource, mapped: WindowSource) -> None:
+    """Refuse chips of other dates that span another picture than those to be mapped."""
+    if archive.geobox != mapped.geobox:
+        raise InputError(
+            "the chips of other years do not cover what is mapped",
+            where=mapped.origin,
+            expected=f"chips of all dates over {tuple(mapped.geobox.shape)} pixels",
+            found=f"{tuple(archive.geobox.shape)} pixels",
+            remedy="map from the cube with --region",
+        )
+
+
 def _compare_resolution(head: MapHead, geobox: GeoBox) -> None:
     """Warn when the head has learnt from pixels of another size than the map's."""
     taught = getattr(head, "meta", {}).get("resolution_m")
@@ -204,7 +240,12 @@ def check_bands(wanted: Sequence[str], there: Sequence[str], source: str) -> Non
 
 
 def _from_chips(
-    chips: str | Path | ChipSet, block: str | None, when: Period | None, bands: Sequence[str], predictor: Predictor
+    chips: str | Path | ChipSet,
+    block: str | None,
+    when: Period | None,
+    months: Sequence[int] | None,
+    bands: Sequence[str],
+    predictor: Predictor,
 ) -> tuple[ChipMosaicSource, str]:
     """Ready chips of one block as a source, and its name."""
     if isinstance(chips, str | Path):
@@ -223,19 +264,24 @@ def _from_chips(
             expected=f"--block with one of {len(sizes)} blocks; those with most chips: {largest}",
         )
     chosen = (blocks == block).to_numpy()
-    if when is not None and chips.table["datetime"].notna().any():
+    if (when is not None or months) and chips.table["datetime"].notna().any():
         dates = chips.table["datetime"].dt.date
-        chosen = chosen & np.array([stamp == stamp and when.contains(stamp) for stamp in dates], bool)
+        chosen = chosen & np.array([_on(stamp, when, months) for stamp in dates], bool)
         if not chosen.any():
             raise InputError(
                 "no chip of this block lies in the period",
                 where=f"chip set {chips.name}, block {block}",
-                expected=str(when),
+                expected=f"{when or 'any time'}{f', months {sorted(months)}' if months else ''}",
                 found=f"dates {min(dates.dropna())} to {max(dates.dropna())}",
             )
     rows = np.flatnonzero(chosen).tolist()
     source = ChipMosaicSource(chips, rows, bands, predictor.cell_px, predictor.least_px)
     return source, f"{chips.name}-{block}"
+
+
+def _on(day: date, when: Period | None, months: Sequence[int] | None) -> bool:
+    """Whether a chip's date (NaT: not known) is one of those asked for."""
+    return day == day and (when is None or when.contains(day)) and (not months or day.month in months)
 
 
 def _from_cube(

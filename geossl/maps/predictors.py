@@ -20,8 +20,10 @@ PATCH_OVERLAP = 4
 class MapHead(Protocol):
     """What a map needs of :class:`geossl.tasks.heads.Head`."""
 
-    bands: tuple[str, ...]
-    task: Any
+    @property
+    def bands(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def task(self) -> Any: ...  # noqa: D102
 
     def predict(self, values: torch.Tensor, clear: torch.Tensor) -> torch.Tensor:
         """(B, T, C, H, W) reflectance and (B, T, H, W) clear → (B, K, H, W)."""

@@ -17,7 +17,7 @@ from odc.geo.geobox import GeoBox
 from rasterio.enums import Resampling
 from shapely.geometry.base import BaseGeometry
 
-from geossl.maps.legend import MASKED_COLOUR, RAMP, Legend
+from geossl.maps.legend import MASKED_COLOUR, Legend
 from geossl.maps.sources import inside_mask
 
 LONGEST_PX = 1000
@@ -59,8 +59,8 @@ def draw_quicklook(
         ]
     else:
         handles = []
-        low, high = value_range(values.compressed())
-        scale = (LinearSegmentedColormap.from_list("value", list(RAMP)), Normalize(low, high))
+        low, high = legend.limits or value_range(values.compressed())
+        scale = (LinearSegmentedColormap.from_list("value", list(legend.ramp)), Normalize(low, high))
         picture[seen] = scale[0](scale[1](values.data[seen]))
     if unseen.any():
         handles.append(_patch(MASKED_COLOUR, "no answer (cloud, no data, not applicable)"))

@@ -66,6 +66,8 @@ class WindowSource(Protocol):
 
     geobox: GeoBox
     bands: tuple[str, ...]
+    available: tuple[str, ...]
+    """All bands that could be asked for."""
     days: tuple[date | None, ...]
     """The days there are pixels of, in order; ``None`` where a chip's date is not known."""
     scene_ids: tuple[str, ...]
@@ -109,7 +111,7 @@ class CubeSource:
     ) -> None:
         """``region`` is the area to map, in the CRS of ``geobox``."""
         self.product, self.bands, self.geobox, self.region = product, tuple(bands), geobox, region
-        self.origin = product.name
+        self.origin, self.available = product.name, tuple(product.bands)
         self._threads = threads
         by_day: dict[date, list[Scene]] = {}
         for scene in sorted(scenes, key=lambda scene: (scene.solar_day, str(scene.id))):
@@ -119,6 +121,11 @@ class CubeSource:
         self.scene_ids = tuple(sorted(str(scene.id) for scene in scenes))
         self._reads_per_scene = len(self.bands) + (product.profile.mask is not None)
         self.reads_per_window = len(scenes) * self._reads_per_scene
+
+    def on_grid_of(self, other: CubeSource) -> CubeSource:
+        """The same scenes, read on the grid and over the region of another source."""
+        scenes = [scene for day in self._scenes for scene in day]
+        return CubeSource(self.product, scenes, self.bands, other.geobox, other.region, self._threads)
 
     def footprint(self) -> BaseGeometry:
         """The region, in the CRS of the geobox."""
@@ -154,6 +161,7 @@ class ApplicableSource:
     def __init__(self, source: WindowSource, rules: Sequence[PixelRule]) -> None:
         self._source, self._rules = source, tuple(rules)
         self.geobox, self.bands, self.days = source.geobox, source.bands, source.days
+        self.available = source.available
         self.scene_ids, self.reads_per_window, self.origin = source.scene_ids, source.reads_per_window, source.origin
 
     def footprint(self) -> BaseGeometry:
@@ -161,12 +169,14 @@ class ApplicableSource:
         return self._source.footprint()
 
     def read(self, window: Window, days: Sequence[int]) -> WindowRead:
-        """The other source's window; a pixel whose index lies above a rule's limit on a day is not clear that day."""
+        """The other source's window; a pixel whose index lies beyond a rule's limit on a day is not clear that day."""
         read = self._source.read(window, days)
         clear = read.clear
         for rule in self._rules:
+            index = spectral_index(rule.index, read.values, self.bands)
             # Where both bands are dark the index is not defined; such pixels stay.
-            clear = clear & ~(np.nan_to_num(spectral_index(rule.index, read.values, self.bands)) > rule.above)
+            with np.errstate(invalid="ignore"):
+                clear = clear & ~(index > rule.above if rule.above is not None else index < rule.below)
         return replace(read, clear=clear)
 
 
@@ -178,7 +188,7 @@ class ChipMosaicSource:
     ) -> None:
         """``rows`` are the chips to join; all must be georeferenced on one pixel grid."""
         table = chips.table.iloc[list(rows)]
-        self.bands, self.origin = tuple(bands), chips.name
+        self.bands, self.available, self.origin = tuple(bands), tuple(chips.bands), chips.name
         self._chips, self._rows = chips, np.asarray(rows)
         self._band_index = [chips.bands.index(band) for band in bands]
         self.geobox, self._left, self._top = _mosaic_grid(chips, table)

@@ -11,7 +11,7 @@ import torch
 from geossl.errors import InputError
 from geossl.tasks.examples import PixelExamples
 from geossl.tasks.spec import TaskSpec
-from geossl.tasks.spectral import INDICES, band_position, normalised_difference
+from geossl.tasks.spectral import INDICES, band_position, normalised_difference, pixel_planes
 
 MIN_REFERENCES = 2
 """Clear reference dates of other years that an anomaly needs at a pixel."""
@@ -26,6 +26,7 @@ def baseline_titles() -> dict[str, str]:
         "ndmi_anomaly": "NDMI anomaly, thresholds from training labels",
         "ndwi": "NDWI > 0",
         "mndwi": "MNDWI > 0",
+        "mlp": "MLP on bands, indices and local statistics",
     }
 
 
@@ -41,11 +42,13 @@ def index_baseline(
 
     ``ndwi`` and ``mndwi``: the last class where the index is above 0 (McFeeters 1996; Xu 2006). ``vci`` (Kogan 1995)
     and ``ndmi_anomaly``: thresholds that maximise macro F1 on the training pixels; a pixel without enough clear
-    reference dates gets the commonest training class.
+    reference dates gets the commonest training class. ``mlp``: see :func:`spectral_mlp`.
 
     Raises:
         InputError: a band is missing, or no training pixel has reference dates; the message says which.
     """
+    if name == "mlp":
+        return spectral_mlp(spec, examples, train, test)
     if name in ("ndwi", "mndwi"):
         return (index_at(name, examples, test) > 0).astype(np.int64) * (spec.outputs - 1)
     measure = {"vci": vegetation_condition, "ndmi_anomaly": moisture_anomaly}[name]
@@ -60,6 +63,37 @@ def index_baseline(
     classify = fit_thresholds(known[usable], examples.value[train][usable], spec)
     commonest = majority(examples.value[train], len(test), spec.outputs)
     return np.where(np.isfinite(asked), classify(np.nan_to_num(asked)), commonest)
+
+
+def spectral_mlp(spec: TaskSpec, examples: PixelExamples, train: np.ndarray, test: np.ndarray) -> np.ndarray:
+    """Class indices of the test pixels by a small neural network on spectral planes, without any encoder.
+
+    One hidden layer of 64 (scikit-learn's MLPClassifier) on standardised bands, indices, and local mean and spread.
+    """
+    from sklearn.neural_network import MLPClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    network = MLPClassifier((64,), alpha=0.01, max_iter=300, random_state=0)
+    model = make_pipeline(StandardScaler(), network)
+    model.fit(_planes_at(examples, train), examples.value[train])
+    return np.asarray(model.predict(_planes_at(examples, test)))
+
+
+def _planes_at(examples: PixelExamples, pixels: np.ndarray) -> np.ndarray:
+    """Spectral planes of labelled pixels (N, P)."""
+    bands, chip = examples.data.chips.bands, examples.chip[pixels]
+    nothing, one = torch.zeros(len(bands)), torch.ones(len(bands))
+    found: np.ndarray | None = None
+    for some, values, clear in examples.data.batches(np.unique(chip), None):
+        planes = pixel_planes(values[:, : len(bands)], clear, bands, nothing, one, local=True).numpy()
+        if found is None:
+            found = np.empty((len(pixels), planes.shape[1]), dtype=np.float32)
+        for number, position in enumerate(some):
+            here = np.flatnonzero(chip == position)
+            found[here] = planes[number][:, examples.y[pixels[here]], examples.x[pixels[here]]].T
+    assert found is not None
+    return found
 
 
 def fit_thresholds(measure: np.ndarray, truth: np.ndarray, spec: TaskSpec) -> Callable[[np.ndarray], np.ndarray]:

@@ -7,7 +7,7 @@ masks. A *place* is what a person labels at once: a point, a polygon, one pixel 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -22,6 +22,7 @@ from geossl.labels.rasterise import burn, touching
 from geossl.labels.read import Labels
 from geossl.progress import warn
 from geossl.regions import Period
+from geossl.tasks.anomaly import anomaly_planes, index_stack, same_season
 from geossl.tasks.spec import TaskSpec, class_order
 from geossl.tasks.splits import LabelSplit
 
@@ -34,19 +35,43 @@ _BATCH = 16
 
 @dataclass(frozen=True)
 class ChipData:
-    """Chosen rows of a chip set with the part of each; ``bands`` are positions of the bands wanted, in order."""
+    """Chosen rows of a chip set with the part of each; ``bands`` are positions of the bands wanted, in order.
+
+    With ``references`` (indices) the anomaly planes of :mod:`geossl.tasks.anomaly` follow the bands: each chip against
+    the chips of its tile in the same season of other years.
+    """
 
     chips: ChipSet
     rows: np.ndarray
     block: np.ndarray
     side: np.ndarray
+    references: tuple[str, ...] = ()
+    season_days: int = 20
+    _planes: dict[int, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
 
     def load(self, positions: np.ndarray, bands: list[int] | None = None) -> tuple[Tensor, Tensor]:
         """Reflectance (n, C, H, W) float32, finite everywhere, and clear (n, H, W) bool, of positions in ``rows``."""
         stored, flags = self.chips.load(self.rows[positions])
         values = self.chips.encoding.decode(stored if bands is None else stored[:, bands])
         clear = (flags == 0) & np.isfinite(values).all(axis=1)
-        return torch.from_numpy(np.nan_to_num(values)), torch.from_numpy(clear)
+        values = np.nan_to_num(values)
+        if self.references:
+            values = np.concatenate([values, np.stack([self._anomalies(int(one)) for one in positions])], axis=1)
+        return torch.from_numpy(values), torch.from_numpy(clear)
+
+    def _anomalies(self, position: int) -> np.ndarray:
+        """Anomaly planes (P, H, W) of one chip; kept, since training asks for a chip many times."""
+        if position not in self._planes:
+            row, table = int(self.rows[position]), self.chips.table
+            same = np.flatnonzero((table["tile"] == table["tile"].iloc[row]).to_numpy())
+            day, days = table["datetime"].iloc[row].date(), [when.date() for when in table["datetime"].iloc[same]]
+            rows = np.array([row, *same[same_season(day, days, self.season_days)]])
+            stored, flags = self.chips.load(rows)
+            values = self.chips.encoding.decode(stored)
+            clear = (flags == 0) & np.isfinite(values).all(axis=1)
+            index = index_stack(np.nan_to_num(values), clear, self.chips.bands, self.references)
+            self._planes[position] = anomaly_planes(index[0], index[1:])
+        return self._planes[position]
 
     def batches(self, positions: np.ndarray, bands: list[int] | None) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
         """Positions in small batches with their values and clear masks."""
@@ -145,7 +170,7 @@ def match_labels(
         InputError: no label meets a chip; the message says whether place or time is the cause.
     """
     table = chips.table
-    usable = (table["clear"].to_numpy(dtype=float) >= MIN_CLEAR) & _in_period(table["datetime"], period, months)
+    usable = (table["clear"].to_numpy(dtype=float) >= MIN_CLEAR) & in_period(table["datetime"], period, months)
     height, width = chips.shape
     tiles = table.loc[usable].groupby("tile", sort=True)
     firsts = table.loc[[group[0] for group in tiles.groups.values()]] if len(tiles.groups) else table.iloc[:0]
@@ -192,7 +217,8 @@ def _in_tile(
             yield int(table.index[place]), same
 
 
-def _in_period(when: pd.Series, period: Period | None, months: tuple[int, ...] | None) -> np.ndarray:
+def in_period(when: pd.Series, period: Period | None, months: tuple[int, ...] | None) -> np.ndarray:
+    """(n,) bool, which dates lie in a period and in these months (None: any)."""
     inside = np.ones(len(when), dtype=bool)
     if period is not None:
         inside &= ((when.dt.date >= period.start) & (when.dt.date <= period.end)).to_numpy()
@@ -227,7 +253,7 @@ def store_pixels(
     chips: ChipSet, labels: Labels, matched: Matched, spec: TaskSpec, split: LabelSplit, seed: int
 ) -> PixelExamples:
     """Labels burnt onto the chips they hold on; pixels that are not clear carry none."""
-    data = _data(chips, matched.rows, split)
+    data = replace(_data(chips, matched.rows, split), references=spec.references, season_days=spec.season_days)
     table = chips.table.iloc[matched.rows]
     side = chips.resolution_m
     parts, clashes = [], 0

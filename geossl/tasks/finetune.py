@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +20,27 @@ from geossl.artefacts import (
 )
 from geossl.chips.chipset import ChipSet
 from geossl.config import geossl_home
-from geossl.encoders.build import seeded_encoder
 from geossl.encoders.saved import WEIGHTS as ENCODER_WEIGHTS
-from geossl.encoders.saved import Encoder, check_bands, load_encoder
+from geossl.encoders.saved import Encoder, check_bands, load_encoder, untrained_twin
 from geossl.errors import InputError
 from geossl.progress import say, warn
 from geossl.regions import Region
 from geossl.report.pages import Table
 from geossl.tasks.chip_rows import compare_chips
 from geossl.tasks.compare import Comparison
+from geossl.tasks.depth_bins import depth_sections, figures_by_depth
 from geossl.tasks.examples import ChipExamples, PixelExamples
 from geossl.tasks.heads import KIND, Head, save_weights
+from geossl.tasks.leave_out import leave_one_year
 from geossl.tasks.pixel_rows import compare_pixels
-from geossl.tasks.report import chip_pictures, class_records, comparison_records, pixel_pictures, write_report
+from geossl.tasks.report import (
+    chip_pictures,
+    class_records,
+    comparison_records,
+    pixel_pictures,
+    write_report,
+    year_sections,
+)
 from geossl.tasks.sources import Source, open_source
 from geossl.tasks.spec import TaskSpec, load_task
 
@@ -54,6 +62,7 @@ class FinetuneResult:
         left_out: rows that could not be made, and why.
         labels: labelled pixels or chips of each part.
         seconds: time this run took.
+        leave_out: with ``leave_out``, a row a withheld year and way of predicting.
     """
 
     head: Path
@@ -66,6 +75,7 @@ class FinetuneResult:
     left_out: dict[str, str]
     labels: dict[str, int]
     seconds: float
+    leave_out: list[dict[str, Any]] = field(default_factory=list)
 
 
 def finetune(
@@ -81,6 +91,7 @@ def finetune(
     out: str | Path | None = None,
     seed: int = 0,
     labels_per_class: int | None = None,
+    leave_out: str | None = None,
 ) -> FinetuneResult:
     """Teach a head for a task on a frozen encoder, and compare it with what needs no encoder or no pretraining.
 
@@ -99,6 +110,8 @@ def finetune(
         out: the head's directory; by default ``heads/<task>-<region or chips>`` under ``$GEOSSL_HOME``.
         seed: of the split, the draws of labels, the controls and the resamples.
         labels_per_class: use only so many labels of each class (the first of five draws becomes the head).
+        leave_out: ``year``: withhold each year's labels in turn too (:mod:`geossl.tasks.leave_out`); the head stays
+            the one of all years.
 
     Raises:
         InputError: wrong arguments, labels or chips that do not fit the task, an encoder of other bands.
@@ -106,13 +119,21 @@ def finetune(
     """
     started = time.monotonic()
     spec = load_task(task)
+    if spec.kind == "level":
+        raise InputError(
+            f"task {spec.name} needs no encoder and no head: a level is one number a date",
+            where="--task",
+            remedy="geossl level --region REGION --gauge FILE.csv learns the shore and gives the series",
+        )
     if labels_per_class is not None and labels_per_class < 1:
         raise InputError("this must be at least 1", where="--labels-per-class", found=labels_per_class)
+    if leave_out not in (None, "year"):
+        raise InputError("only years can be left out", where="--leave-out", expected="year", found=leave_out)
     opened = encoder if isinstance(encoder, Encoder) else load_encoder(encoder)
     source = open_source(spec, labels, region, chips, product, period, months)
     check_bands(opened, source.chips.bands, f"chips {source.chips.path}")
     _warn_of_other_pixels(opened, source.chips)
-    inputs = _inputs(source, opened, encoder, seed, labels_per_class)
+    inputs = _inputs(source, opened, encoder, seed, labels_per_class) | ({"leave_out": leave_out} if leave_out else {})
     folder = Path(out) if out else geossl_home() / "heads" / f"{source.spec.name}-{source.name}"
     folder = folder.absolute()
     check_place(folder, KIND)
@@ -122,13 +143,21 @@ def finetune(
     examples, sentence = source.examples(opened.meta, seed)
     say(_describe(source, examples, sentence))
     _check_examples(source.spec, examples)
-    control = _control(opened, seed)
+    control = untrained_twin(opened, seed + 1)
     comparison: Comparison
     captions: list[Table]
+    years: list[dict[str, Any]] = []
+    depths: list[dict[str, Any]] = []
     if isinstance(examples, PixelExamples):
+        if leave_out is not None:
+            years = leave_one_year(source.spec, opened, control, examples, seed)
         comparison, net = compare_pixels(source.spec, opened, control, examples, seed, labels_per_class)
         head = Head(source.spec, net, source.chips.shape[0]).eval()
         pictures, captions = [pixel_pictures(head, examples)], []
+        if source.labels is not None:
+            depths = figures_by_depth(source.spec, net, examples, source.labels)
+    elif leave_out is not None:
+        raise InputError("leaving out years needs labels of pixels", where="--leave-out", found=source.spec.kind)
     else:
         comparison, chip_net = compare_chips(source.spec, opened, control, examples, seed, labels_per_class)
         head = Head(source.spec, chip_net, source.chips.shape[0]).eval()
@@ -142,7 +171,16 @@ def finetune(
     counts = {side: len(examples.part(side)) for side in ("train", "val", "test")}
     with atomic_directory(folder) as temporary:
         facts = _facts(source, opened, examples, sentence, counts)
-        write_report(temporary / REPORT, source.spec, facts, comparison, main, pictures, captions)
+        write_report(
+            temporary / REPORT,
+            source.spec,
+            facts,
+            comparison,
+            main,
+            pictures,
+            captions,
+            [*year_sections(years), *depth_sections(depths)],
+        )
         weights = save_weights(head, temporary)
         seconds = time.monotonic() - started
         write_run(temporary, seconds=round(seconds, 1))
@@ -166,17 +204,13 @@ def finetune(
                 "confusion": row.figures.confusion,
                 "rows": comparison_records(comparison),
                 "left_out": comparison.left_out,
+                "leave_one_year_out": years,
+                "depth_bins": depths,
             },
             inputs=inputs,
             inputs_hash=hash_json(inputs),
         )
     return _result(folder, read_manifest(folder, KIND), time.monotonic() - started)
-
-
-def _control(encoder: Encoder, seed: int) -> Encoder:
-    """An untrained encoder of the same architecture, bands and normalisation."""
-    backbone = seeded_encoder(encoder.backbone.name, encoder.bands, seed + 1, stem=encoder.backbone.stem)
-    return Encoder(backbone, encoder.mean, encoder.std, {"method": "random"}).eval()
 
 
 def _inputs(
@@ -264,4 +298,5 @@ def _result(folder: Path, manifest: dict[str, Any], seconds: float) -> FinetuneR
         left_out=metrics["left_out"],
         labels=manifest["labels"],
         seconds=round(seconds, 1),
+        leave_out=metrics.get("leave_one_year_out", []),
     )

@@ -1,7 +1,7 @@
 """Heads: an encoder and a linear read-out for one task, in one module and one directory.
 
 A head for pixels reads the encoder's maps at all strides and spectral planes with a 1 x 1 convolution; a head for
-chips reads pooled maps and band statistics. Everything that scales features is folded into the weights.
+chips reads a pooled map, the embedding and band statistics. Everything that scales features is folded into the weights.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from geossl.artefacts import atomic_file, check_weights, hash_file, read_manifest
-from geossl.encoders.build import build_encoder
-from geossl.encoders.saved import Encoder
+from geossl.encoders.saved import Encoder, architecture_facts, restored
 from geossl.errors import InputError
+from geossl.tasks.anomaly import plane_count
 from geossl.tasks.dense import pad_to, sample, upsample
 from geossl.tasks.linear import Linear
 from geossl.tasks.spec import TaskSpec
@@ -26,34 +26,47 @@ from geossl.tasks.spectral import chip_statistics, fill, pixel_planes, plane_nam
 
 KIND = "head"
 WEIGHTS = "head.safetensors"
-POOLED = (2, 3)
-"""Stages of the encoder whose pooled maps describe a chip (layers 3 and 4)."""
+POOLED = 2
+"""Stage of the encoder whose pooled map describes a chip beside its embedding (layer 3)."""
 
 
 class PixelNet(nn.Module):
-    """Logits (B, K, H, W) of reflectance (B, C, H, W): the encoder's maps and spectral planes, read linearly."""
+    """Logits (B, K, H, W) of reflectance (B, C, H, W): the encoder's maps and spectral planes, read linearly.
 
-    def __init__(self, encoder: Encoder, outputs: int) -> None:
+    With ``references`` images have the anomaly planes of these indices behind their bands, which are read too; an image
+    that comes without them counts as one without reference dates.
+    """
+
+    def __init__(self, encoder: Encoder, outputs: int, references: Sequence[str] = ()) -> None:
         super().__init__()
         self.encoder = encoder
+        self.extra = plane_count(references)
         planes = len(plane_names(encoder.bands, local=True))
         self.readers = nn.ModuleList(nn.Conv2d(width, outputs, 1, bias=False) for width in encoder.channels)
         self.planes = nn.Conv2d(planes, outputs, 1)
+        self.anomalies = nn.Conv2d(self.extra, outputs, 1, bias=False) if self.extra else None
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Numbers of features of each kind: every stride's maps, then the planes."""
-        return (*self.encoder.channels, self.planes.in_channels)
+        """Numbers of features of each kind: every stride's maps, then the planes, then the anomalies (if any)."""
+        return (*self.encoder.channels, self.planes.in_channels, *((self.extra,) if self.extra else ()))
 
     def maps(self, values: Tensor, clear: Tensor) -> list[Tensor]:
         """The encoder's maps of images padded to its coarsest stride; pixels that are not clear hold the band mean."""
-        filled = pad_to(fill(values, clear, self.encoder.mean), max(self.encoder.strides))
+        bands = values[:, : len(self.encoder.bands)]
+        filled = pad_to(fill(bands, clear, self.encoder.mean), max(self.encoder.strides))
         return self.encoder.features(filled)
 
     def spectral(self, values: Tensor, clear: Tensor) -> Tensor:
-        """Spectral planes (B, P, H, W)."""
-        encoder = self.encoder
-        return pixel_planes(values, clear, encoder.bands, encoder.mean, encoder.std, local=True)
+        """Spectral planes (B, P, H, W), and behind them the anomaly planes."""
+        encoder, count = self.encoder, len(self.encoder.bands)
+        planes = pixel_planes(values[:, :count], clear, encoder.bands, encoder.mean, encoder.std, local=True)
+        if not self.extra:
+            return planes
+        anomalies = values[:, count:]
+        if anomalies.shape[1] == 0:
+            anomalies = values.new_zeros(len(values), self.extra, *values.shape[-2:])
+        return torch.cat([planes, anomalies], 1)
 
     def read_at(self, maps: list[Tensor], planes: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         """Features (N, sum of widths) of one image's pixels: exactly what :meth:`forward` reads there.
@@ -65,7 +78,10 @@ class PixelNet(nn.Module):
     def forward(self, values: Tensor, clear: Tensor) -> Tensor:
         """Logits or values of every pixel."""
         height, width = values.shape[-2:]
-        total = self.planes(self.spectral(values, clear))
+        spectral = self.spectral(values, clear)
+        total = self.planes(spectral[:, : self.planes.in_channels])
+        if self.anomalies is not None:
+            total = total + self.anomalies(spectral[:, self.planes.in_channels :])
         for one, reader, stride in zip(self.maps(values, clear), self.readers, self.encoder.strides, strict=True):
             total = total + upsample(reader(one), stride)[..., :height, :width]
         return total
@@ -74,13 +90,18 @@ class PixelNet(nn.Module):
         """Put fitted weights (K, sum of widths) in."""
         parts = torch.from_numpy(linear.weight).float().split(list(self.widths), dim=1)
         with torch.no_grad():
-            for reader, part in zip([*self.readers, self.planes], parts, strict=True):
+            last = [] if self.anomalies is None else [self.anomalies]
+            for reader, part in zip([*self.readers, self.planes, *last], parts, strict=True):
                 reader.weight.copy_(part[:, :, None, None])
             self.planes.bias.copy_(torch.from_numpy(linear.bias).float())
 
 
 class ChipNet(nn.Module):
-    """Logits (B, K) of chips (B, C, H, W): pooled maps of the encoder and band statistics, read linearly."""
+    """Logits (B, K) of chips (B, C, H, W): a pooled map, the embedding and band statistics, read linearly.
+
+    The embedding of a residual network is its pooled last map, that of a transformer its class token; where the encoder
+    kept layers of its projection head (SimCLR v2), theirs.
+    """
 
     def __init__(self, encoder: Encoder, outputs: int) -> None:
         super().__init__()
@@ -89,15 +110,15 @@ class ChipNet(nn.Module):
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Numbers of features of each kind: pooled maps, then statistics."""
-        return sum(self.encoder.channels[level] for level in POOLED), statistic_count(self.encoder.bands)
+        """Numbers of features of each kind: pooled map and embedding, then statistics."""
+        return self.encoder.channels[POOLED] + self.encoder.out_dim, statistic_count(self.encoder.bands)
 
     def features(self, values: Tensor, clear: Tensor) -> Tensor:
         """Features (B, sum of widths)."""
         encoder = self.encoder
-        maps = encoder.features(fill(values, clear, encoder.mean))
-        pooled = [maps[level].mean((2, 3)) for level in POOLED]
-        return torch.cat([*pooled, chip_statistics(values, clear, encoder.bands, encoder.mean, encoder.std)], 1)
+        maps, embedding = encoder.features_and_embedding(fill(values, clear, encoder.mean))
+        statistics = chip_statistics(values, clear, encoder.bands, encoder.mean, encoder.std)
+        return torch.cat([maps[POOLED].mean((2, 3)), embedding, statistics], 1)
 
     def forward(self, values: Tensor, clear: Tensor) -> Tensor:
         """Logits of every chip."""
@@ -138,7 +159,8 @@ class Head(nn.Module):
         dates). A head for chips says the same at every pixel of the chip, its dates weighed by their clear share.
 
         Args:
-            values: (B, T, C, H, W) reflectance in the order of :attr:`bands`; anything where not clear.
+            values: (B, T, C, H, W) reflectance in the order of :attr:`bands`; anything where not clear. A task with
+                ``references`` has their anomaly planes as further channels.
             clear: (B, T, H, W) bool.
         """
         batch, dates, _, height, width = values.shape
@@ -165,7 +187,7 @@ def _weighted(values: Tensor, weight: Tensor) -> Tensor:
 
 def make_net(task: TaskSpec, encoder: Encoder) -> PixelNet | ChipNet:
     """The network of a task around an encoder, its read-out not fitted yet."""
-    return PixelNet(encoder, task.outputs) if task.per_pixel else ChipNet(encoder, task.outputs)
+    return PixelNet(encoder, task.outputs, task.references) if task.per_pixel else ChipNet(encoder, task.outputs)
 
 
 def save_weights(head: Head, folder: Path) -> dict[str, Any]:
@@ -173,14 +195,10 @@ def save_weights(head: Head, folder: Path) -> dict[str, Any]:
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in head.net.state_dict().items()}
     with atomic_file(folder / WEIGHTS) as temporary:
         save_file(state, str(temporary))
-    encoder = head.net.encoder
     return {
         "task": head.task.model_dump(mode="json"),
-        "bands": list(head.bands),
         "chip_px": head.chip_px,
-        "architecture": encoder.backbone.name,
-        "stem": encoder.backbone.stem,
-        "normalisation": {"mean": encoder.mean.tolist(), "std": encoder.std.tolist()},
+        **architecture_facts(head.net.encoder),
         "weights": {"file": WEIGHTS, "hash": hash_file(folder / WEIGHTS)},
     }
 
@@ -197,10 +215,7 @@ def load_head(path: str | Path) -> Head:
     remedy = "copy the whole head directory again, or run the same geossl finetune again"
     check_weights(weights, manifest, KIND, remedy)
     task = TaskSpec.model_validate(manifest["task"])
-    backbone = build_encoder(manifest["architecture"], manifest["bands"], stem=manifest["stem"])
-    normalisation = manifest["normalisation"]
-    encoder = Encoder(backbone, normalisation["mean"], normalisation["std"], manifest.get("encoder"))
-    net = make_net(task, encoder)
+    net = make_net(task, restored(manifest, manifest.get("encoder")))
     try:
         net.load_state_dict(load_file(weights))
     except (RuntimeError, SafetensorError) as error:

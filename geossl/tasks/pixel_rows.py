@@ -22,6 +22,7 @@ from geossl.tasks.spectral import plane_names
 
 OURS, RANDOM, LOCAL = "this head (encoder + spectral)", "same head, random encoder", "spectral and local alone"
 INDICES_ONLY, SCRATCH, MAJORITY = "bands and indices of the pixel", "supervised from scratch", "commonest class"
+DEPARTURES = "departures from other years alone"
 PIXELS_A_PLACE = 20
 """Of each drawn place at few labels: enough to show its spread."""
 
@@ -47,11 +48,15 @@ def compare_pixels(
     budgets = possible_budgets(labels_per_class, _places_of_rarest(spec, examples, sides.train))
     subsets = {budget: _draws(spec, examples, sides.train, budget, seed) for budget in budgets}
     main = budgets[0] if labels_per_class is not None else None
-    net = PixelNet(encoder, spec.outputs).eval()
+    net = PixelNet(encoder, spec.outputs, spec.references).eval()
     rows, head = _fitted(spec, net, examples, sides, subsets, judge, {OURS: _everything}, main)
     net.set_weights(head)
     kinds = {RANDOM: _everything, LOCAL: _planes, INDICES_ONLY: _no_neighbours}
-    rows += _fitted(spec, PixelNet(control, spec.outputs).eval(), examples, sides, subsets, judge, kinds, main)[0]
+    if spec.references:
+        kinds[DEPARTURES] = _departures
+    rows += _fitted(
+        spec, PixelNet(control, spec.outputs, spec.references).eval(), examples, sides, subsets, judge, kinds, main
+    )[0]
     left_out: dict[str, str] = {}
     chosen = subsets[main][0]
     trained = scratch.train_pixels(spec, encoder, examples, chosen, seed)
@@ -92,12 +97,22 @@ def _everything(net: PixelNet) -> tuple[np.ndarray, tuple[int, ...]]:
 
 def _planes(net: PixelNet) -> tuple[np.ndarray, tuple[int, ...]]:
     first = sum(net.encoder.channels)
-    return np.arange(first, sum(net.widths)), net.widths[-1:]
+    return np.arange(first, sum(net.widths)), net.widths[len(net.encoder.channels) :]
 
 
 def _no_neighbours(net: PixelNet) -> tuple[np.ndarray, tuple[int, ...]]:
     first, count = sum(net.encoder.channels), len(plane_names(net.encoder.bands, local=False))
     return np.arange(first, first + count), (count,)
+
+
+def without_encoder(net: PixelNet, widths: tuple[int, ...]) -> int | None:
+    """How many of the features come from no encoder, where others do: what the encoder is weighed against."""
+    return sum(widths[len(net.encoder.channels) :]) if len(widths) == len(net.widths) else None
+
+
+def _departures(net: PixelNet) -> tuple[np.ndarray, tuple[int, ...]]:
+    count = sum(net.widths)
+    return np.arange(count - net.extra, count), (net.extra,)
 
 
 def _fitted(
@@ -138,7 +153,7 @@ def _fitted(
                         scaling,
                         balanced=spec.balanced,
                         judge=score if len(sides.val) else None,
-                        last=widths[-1] if len(widths) > 1 else None,
+                        last=without_encoder(net, widths),
                     )
                 )
             figures = judge.figures([model.predict(test[:, chosen]) for model in models])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ def write_report(
     main: int | None,
     pictures: Sequence[Figure],
     captions: Sequence[Table] = (),
+    further: Sequence[Section] = (),
 ) -> None:
     """Write the page: facts, the comparison at each budget, figures of each class, the confusion matrix, pictures."""
     ours = comparison.row(comparison.ours, main)
@@ -61,9 +62,25 @@ def write_report(
                 "Confusion", "Rows are the truth, columns what the head says.", tables=[_confusion_table(spec, ours)]
             )
         )
+    sections += further
     if pictures:
         sections.append(Section("Examples from test blocks", _captions(spec), pictures, captions))
     page(path, f"{spec.title}: head", sections)
+
+
+def year_sections(rows: Sequence[Mapping[str, Any]]) -> list[Section]:
+    """The table of withheld years, as one section; none where no year was withheld."""
+    if not rows:
+        return []
+    columns = [name for name in rows[0] if name != "pixels"]
+    return [
+        Section(
+            "Each year left out",
+            "Learnt from the labels of all other years, tested on those of the year. Hits and false alarms are of the "
+            "driest third of its tiles. This is what to expect in a new year.",
+            tables=[Table(columns, [[row.get(name) for name in columns] for row in rows])],
+        )
+    ]
 
 
 def budget_name(budget: int | None) -> str:
@@ -222,8 +239,10 @@ def pixel_pictures(head: Head, examples: PixelExamples) -> Figure:
     firsts = [int(order[data.block[order] == block][0]) for block in dict.fromkeys(data.block[order])]
     chosen = np.array([*firsts, *(int(one) for one in order if int(one) not in firsts)][:_SHOWN])
     values, clear = data.load(chosen)
-    predicted = head.predict(values[:, head.select(data.chips.bands)][:, None], clear[:, None])
-    scene = true_colour(np.where(clear[:, None], values, np.nan), data.chips.bands)
+    count = len(data.chips.bands)  # anomaly planes follow the bands
+    channels = [*head.select(data.chips.bands), *range(count, values.shape[1])]
+    predicted = head.predict(values[:, channels][:, None], clear[:, None])
+    scene = true_colour(np.where(clear[:, None], values[:, :count], np.nan), data.chips.bands)
     tiles, titles = [], []
     limits = (float(examples.value.min()), float(examples.value.max()))
     for number, position in enumerate(chosen):

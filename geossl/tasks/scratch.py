@@ -13,10 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from geossl.encoders.build import seeded_encoder
-from geossl.encoders.saved import Encoder
+from geossl.encoders.saved import Encoder, untrained_twin
 from geossl.progress import Track, track
 from geossl.tasks.compare import quick_score
 from geossl.tasks.examples import ChipExamples, PixelExamples
@@ -47,10 +46,10 @@ class Trained:
 
 def untrained(spec: TaskSpec, like: Encoder, seed: int) -> Net:
     """The head's network with first weights of ``seed``, and the encoder's normalisation."""
-    backbone = seeded_encoder(like.backbone.name, like.bands, seed, stem=like.backbone.stem)
+    twin = untrained_twin(like, seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return make_net(spec, Encoder(backbone, like.mean, like.std))
+        return make_net(spec, twin)
 
 
 def train_pixels(spec: TaskSpec, like: Encoder, examples: PixelExamples, pixels: np.ndarray, seed: int) -> Trained:
@@ -62,7 +61,7 @@ def train_pixels(spec: TaskSpec, like: Encoder, examples: PixelExamples, pixels:
         some = chips[rng.integers(len(chips), size=BATCH)]
         values, clear = examples.data.load(some, bands)
         masks = torch.from_numpy(np.stack([examples.mask(pixels, int(chip)) for chip in some]))
-        return _dihedral(*_cropped(values, clear, masks, rng), rng)
+        return dihedral(*_cropped(values, clear, masks, rng), rng)
 
     weights = _class_weights(spec, examples.value[pixels])
 
@@ -103,7 +102,7 @@ def train_chips(spec: TaskSpec, like: Encoder, examples: ChipExamples, chips: np
 
     def batch(rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
         some = torch.from_numpy(rng.integers(len(chips), size=BATCH))
-        flipped = _dihedral(values[some], clear[some], clear[some], rng)
+        flipped = dihedral(values[some], clear[some], clear[some], rng)
         return flipped[0], flipped[1], target[some]
 
     def loss(logits: Tensor, wanted: Tensor) -> Tensor:
@@ -136,15 +135,15 @@ def _train(
         best = (-np.inf, RATES[0])
         for rate in RATES:
             net = copy.deepcopy(first)
-            _steps(net, batch, loss, rate, TRIAL_STEPS, seed, compute, bar)
+            run_steps(net, batch, loss, rate, TRIAL_STEPS, seed, compute, bar)
             best = max(best, (score(net), rate), key=lambda pair: pair[0])
         net = copy.deepcopy(first)
-        _steps(net, batch, loss, best[1], STEPS, seed, compute, bar)
+        run_steps(net, batch, loss, best[1], STEPS, seed, compute, bar)
     return Trained(net.eval(), best[1])
 
 
-def _steps(
-    net: nn.Module,
+def run_steps(
+    net: Net,
     batch: Batch,
     loss: Callable[[Tensor, Tensor], Tensor],
     rate: float,
@@ -153,7 +152,10 @@ def _steps(
     compute: Compute,
     bar: Track,
 ) -> None:
-    """AdamW with a linear warm-up and a cosine to zero; the network ends on the CPU."""
+    """Train in place: AdamW with a linear warm-up and a cosine to zero; the network ends on the CPU.
+
+    ``batch(rng)`` gives values (B, C, H, W), clear (B, H, W) and targets; ``loss`` takes float32 logits and targets.
+    """
     rng = np.random.default_rng(seed)
     net.to(compute.device, memory_format=torch.channels_last).train()
     optimizer = torch.optim.AdamW(net.parameters(), lr=rate, weight_decay=1e-2)
@@ -190,7 +192,7 @@ def _cropped(values: Tensor, clear: Tensor, masks: Tensor, rng: np.random.Genera
     return cropped[0], cropped[1], cropped[2]
 
 
-def _dihedral(values: Tensor, clear: Tensor, masks: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+def dihedral(values: Tensor, clear: Tensor, masks: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
     """One of the eight flips and quarter-turns, the same for the batch."""
     turns, flip = int(rng.integers(4)), bool(rng.integers(2))
     if values.shape[-1] != values.shape[-2]:

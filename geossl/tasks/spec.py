@@ -11,8 +11,8 @@ from geossl import config
 from geossl.config import Settings
 from geossl.errors import InputError
 
-Kind = Literal["segmentation", "classification", "multilabel", "regression"]
-Baseline = Literal["vci", "ndmi_anomaly", "ndwi", "mndwi"]
+Kind = Literal["segmentation", "classification", "multilabel", "regression", "level"]
+Baseline = Literal["vci", "ndmi_anomaly", "ndwi", "mndwi", "mlp"]
 
 
 class TaskClass(Settings):
@@ -37,12 +37,19 @@ class RasterRule(Settings):
 
 
 class PixelRule(Settings):
-    """Pixels that a task does not speak of: those whose spectral index lies above a limit on a date."""
+    """Pixels that a task does not speak of: those whose spectral index lies above, or below, a limit on a date."""
 
     index: Literal["ndvi", "ndmi", "ndwi", "mndwi"]
-    above: float
+    above: float | None = None
+    below: float | None = None
     reason: str
     """In plain words, for the map's legend: water."""
+
+    @model_validator(mode="after")
+    def _one_limit(self) -> PixelRule:
+        if (self.above is None) == (self.below is None):
+            raise ValueError("a rule has one limit: above, or below")
+        return self
 
 
 class TaskSpec(Settings):
@@ -52,7 +59,7 @@ class TaskSpec(Settings):
     title: str
     kind: Kind
     """``segmentation``: a class a pixel. ``classification``: a class a chip. ``multilabel``: any of several labels a
-    chip. ``regression``: a number a pixel."""
+    chip. ``regression``: a number a pixel. ``level``: a number a date, of a whole water (``geossl level``)."""
     classes: tuple[TaskClass, ...] = ()
     ordinal: bool = False
     """The classes are steps of one quantity, in the order given (none, moderate, severe)."""
@@ -72,9 +79,15 @@ class TaskSpec(Settings):
     raster: RasterRule | None = None
     baselines: tuple[Baseline, ...] = ()
     season_days: int = Field(default=20, gt=0)
-    """For anomalies: how far the day of year of a reference scene may lie from that of the scene."""
+    """For anomalies and ``references``: how far the day of year of a reference scene may lie from that of the scene."""
+    references: tuple[Literal["ndvi", "ndmi", "ndwi", "mndwi", "ndre", "nbr"], ...] = ()
+    """Indices whose departure from the same season of other years the head sees beside the date itself."""
     not_applicable: tuple[PixelRule, ...] = ()
     """Where the map stays empty, because no label could ever lie there (drought of vegetation on a lake)."""
+    depth_field: str | None = None
+    """A column of the label file with depths in metres, by which figures are told apart."""
+    depth_bins: tuple[float, ...] = (2, 4, 6, 10)
+    """Limits between the depths."""
     balanced: bool = True
     """Whether the head weighs every class alike; without it, frequent classes weigh more."""
 
@@ -83,10 +96,12 @@ class TaskSpec(Settings):
         names = [one.name for one in self.classes]
         if len(set(names)) != len(names):
             raise ValueError("a class is named twice")
-        if self.kind == "regression" and names:
-            raise ValueError("a regression has a unit and no classes")
-        if self.kind != "regression" and not self.from_chips and len(names) < 2:
+        if self.kind in ("regression", "level") and names:
+            raise ValueError(f"a {self.kind} has a unit and no classes")
+        if self.kind not in ("regression", "level") and not self.from_chips and len(names) < 2:
             raise ValueError(f"a {self.kind} needs at least two classes")
+        if self.references and (self.kind not in ("segmentation", "regression") or self.temporal != "date"):
+            raise ValueError("references are for pixels of single dates (kind segmentation or regression)")
         if self.ordinal and self.kind != "segmentation":
             raise ValueError("only the classes of a segmentation can be ordinal")
         if self.raster and self.raster.values is None and self.raster.thresholds:

@@ -69,6 +69,16 @@ def test_pixels_the_task_does_not_speak_of_are_nodata(picture: np.ndarray, tmp_p
     np.testing.assert_array_equal(found[~water], expected_class(picture)[~water])
 
 
+def test_a_rule_may_leave_out_what_lies_below_its_limit(picture: np.ndarray, tmp_path: Path) -> None:
+    bed = task()
+    bed.not_applicable = (PixelRule(index="ndwi", below=0.0, reason="land"),)
+    result = make_map(PixelHead(bed), chips=cut_chips(picture), block="b1", out=tmp_path / "map")
+    land = picture[1] < picture[3]
+    found = read(result.layer / "class.tif")[0]
+    assert (found[land] == 255).all()
+    np.testing.assert_array_equal(found[~land], expected_class(picture)[~land])
+
+
 def test_pixels_that_are_never_clear_are_nodata_and_a_missing_chip_too(picture: np.ndarray, tmp_path: Path) -> None:
     flags = np.zeros(picture.shape[1:], np.uint8)
     flags[20:50, 30:90] = 2

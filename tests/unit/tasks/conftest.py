@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import rasterio
 from shapely.geometry import box
 
 from geossl.encoders.saved import Encoder, random_encoder
@@ -80,3 +81,35 @@ def quick_scratch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scratch, "TRIAL_STEPS", 1)
     monkeypatch.setattr(scratch, "STEPS", 2)
     monkeypatch.setattr(scratch, "BATCH", 4)
+
+
+@pytest.fixture
+def ready_set() -> Callable[[FakeStore, Path, str], Path]:
+    """Writes a store's chips as ready chips with labels of one kind."""
+
+    def write(store: FakeStore, folder: Path, kind: str) -> Path:
+        """The store's chips as files with an index; class and labels follow the brightness of the chip."""
+        folder.mkdir()
+        rng = np.random.default_rng(0)
+        lines, repeats = [], 4
+        for number in range(len(store.table) * repeats):
+            tile, bright = number // repeats, number % 2
+            data = store.stored[tile].astype(np.int32) + bright * 1500 + rng.integers(0, 50, store.stored[tile].shape)
+            name = f"c{number}.tif"
+            with rasterio.open(
+                folder / name, "w", driver="GTiff", dtype="uint16", count=4, height=32, width=32, crs="EPSG:32633",
+                transform=rasterio.transform.from_origin(500_000 + number * 320, 6_540_000, 10, 10),
+            ) as out:  # fmt: skip
+                out.write(data.astype(np.uint16))
+                out.descriptions = store.bands
+            lines.append((name, f"b{tile}", "bright" if bright else "dark", "land|bright" if bright else "land|dark"))
+        pd.DataFrame(lines, columns=["file", "block", "class", "labels"]).to_csv(folder / "index.csv", index=False)
+        column = {"class": "class", "multilabel": "labels"}[kind]
+        bands = "".join(f"  {band}: {band}\n" for band in store.bands)
+        (folder / "chipset.yaml").write_text(
+            f"bands:\n{bands}encoding: {{dtype: uint16, scale: 0.0001, offset: -0.1, nodata: 0}}\nresolution_m: 10\n"
+            f"block: block\nlabels: {{kind: {kind}, column: {column}}}\n"
+        )
+        return folder
+
+    return write

@@ -7,10 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
-import numpy as np
-import pandas as pd
 import pytest
-import rasterio
 import torch
 from typer.testing import CliRunner
 
@@ -133,35 +130,9 @@ def test_a_quantity_is_learnt_from_numbers(store: Any, encoder: Encoder, tmp_pat
     )
 
 
-def ready_set(store: Any, folder: Path, kind: str) -> Path:
-    """The store's chips as files with an index; class and labels follow the brightness of the chip."""
-    folder.mkdir()
-    rng = np.random.default_rng(0)
-    lines, repeats = [], 4
-    for number in range(len(store.table) * repeats):
-        tile, bright = number // repeats, number % 2
-        data = store.stored[tile].astype(np.int32) + bright * 1500 + rng.integers(0, 50, store.stored[tile].shape)
-        name = f"c{number}.tif"
-        with rasterio.open(
-            folder / name, "w", driver="GTiff", dtype="uint16", count=4, height=32, width=32, crs="EPSG:32633",
-            transform=rasterio.transform.from_origin(500_000 + number * 320, 6_540_000, 10, 10),
-        ) as out:  # fmt: skip
-            out.write(data.astype(np.uint16))
-            out.descriptions = store.bands
-        lines.append((name, f"b{tile}", "bright" if bright else "dark", "land|bright" if bright else "land|dark"))
-    pd.DataFrame(lines, columns=["file", "block", "class", "labels"]).to_csv(folder / "index.csv", index=False)
-    column = {"class": "class", "multilabel": "labels"}[kind]
-    bands = "".join(f"  {band}: {band}\n" for band in store.bands)
-    (folder / "chipset.yaml").write_text(
-        f"bands:\n{bands}encoding: {{dtype: uint16, scale: 0.0001, offset: -0.1, nodata: 0}}\nresolution_m: 10\n"
-        f"block: block\nlabels: {{kind: {kind}, column: {column}}}\n"
-    )
-    return folder
-
-
 @pytest.mark.parametrize(("kind", "headline"), [("class", "macro_f1"), ("multilabel", "macro_ap")])
 def test_ready_chips_are_taught_by_the_labels_of_their_index(
-    store: Any, encoder: Encoder, tmp_path: Path, kind: str, headline: str
+    store: Any, encoder: Encoder, tmp_path: Path, ready_set: Any, kind: str, headline: str
 ) -> None:
     folder = ready_set(store, tmp_path / "ready", kind)
     result = finetune("land-cover", encoder=encoder, chips=folder, out=tmp_path / "head")
@@ -195,7 +166,9 @@ def test_a_folder_of_something_else_is_never_replaced(store: Any, encoder: Encod
     assert (tmp_path / "out" / "thesis.txt").read_text() == "ten years of work"
 
 
-def test_the_command_line_says_it_in_one_line_and_exits_with_2_on_wrong_input(store: Any, tmp_path: Path) -> None:
+def test_the_command_line_says_it_in_one_line_and_exits_with_2_on_wrong_input(
+    store: Any, tmp_path: Path, ready_set: Any
+) -> None:
     from geossl.cli.main import app
 
     encoder = random_encoder("resnet18", store.bands, [0.1] * 4, [0.1] * 4, seed=1)
