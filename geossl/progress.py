@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 _PLAIN_EVERY_S = 10.0
 _quiet = False
+_listeners: list[Callable[[str, float | None], None]] = []
 
 
 def set_quiet(quiet: bool) -> None:
@@ -21,14 +22,31 @@ def set_quiet(quiet: bool) -> None:
     _quiet = quiet
 
 
+@contextmanager
+def heard_by(listener: Callable[[str, float | None], None]) -> Iterator[None]:
+    """Give every line to ``listener`` as well: the text, and of a bar the share that is done (0..1, else None)."""
+    _listeners.append(listener)
+    try:
+        yield
+    finally:
+        _listeners.remove(listener)
+
+
+def _tell(message: str, share: float | None = None) -> None:
+    for listener in _listeners:
+        listener(message, share)
+
+
 def say(message: str) -> None:
     """A line about the work, to stderr."""
+    _tell(message)
     if not _quiet:
         print(message, file=sys.stderr, flush=True)
 
 
 def warn(message: str) -> None:
     """A line about something the user should look at, to stderr, never silenced."""
+    _tell(f"warning: {message}")
     print(f"warning: {message}", file=sys.stderr, flush=True)
 
 
@@ -51,7 +69,7 @@ class Track:
         if note is not None:
             self.note = note
         now = time.monotonic()
-        if not _quiet and now - self._printed > (0.2 if self._terminal else _PLAIN_EVERY_S):
+        if (not _quiet or _listeners) and now - self._printed > (0.2 if self._terminal else _PLAIN_EVERY_S):
             self._printed = now
             self._print()
 
@@ -67,6 +85,9 @@ class Track:
         return f"{head}, {_clock(spent)}{eta}{', ' + self.note if self.note else ''}"
 
     def _print(self, end: bool = False) -> None:
+        _tell(self._line(), self.done / self.total if self.total else None)
+        if _quiet:
+            return
         if self._terminal:
             print(f"\r\x1b[K{self._line()}", end="\n" if end else "", file=sys.stderr, flush=True)
         else:
@@ -85,5 +106,4 @@ def track(description: str, total: int | None = None, unit: str = "steps", done:
     try:
         yield bar
     finally:
-        if not _quiet:
-            bar._print(end=True)
+        bar._print(end=True)
