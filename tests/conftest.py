@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from geossl.progress import set_quiet
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -28,3 +31,10 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty ``GEOSSL_HOME`` for one test."""
     monkeypatch.setenv("GEOSSL_HOME", str(tmp_path / "home"))
     return tmp_path / "home"
+
+
+@pytest.fixture(autouse=True)
+def _heard() -> Iterator[None]:
+    """A verb run with ``--quiet`` silences its process; the next test is heard again."""
+    yield
+    set_quiet(False)

@@ -12,8 +12,8 @@ import typer
 from geossl.cli.common import run_verb
 from geossl.errors import InputError, WorkError
 
-VERBS = ["cube index", "cube status", "cube products", "sandbox create", "tiles build", "tiles status"]
-VERBS += ["pretrain", "finetune", "map"]
+VERBS = ["cube index", "cube status", "cube products", "sandbox create", "tiles build", "tiles status", "views preview"]
+VERBS += ["pretrain", "finetune", "distill", "map", "embed", "level", "doctor"]
 
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:
