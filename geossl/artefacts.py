@@ -224,3 +224,15 @@ def _fsync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def work_folder(out: Path, identity: str) -> Path:
+    """The folder of unfinished work beside ``out``; work on other inputs is dropped."""
+    work = out.with_name(f".{out.name}.work")
+    marker = work / f"for-{identity}"
+    if not marker.is_file():
+        shutil.rmtree(work, ignore_errors=True)
+        with disk_errors(work):
+            work.mkdir()
+            marker.touch()
+    return work

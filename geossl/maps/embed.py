@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from geossl.artefacts import (
     is_complete,
     lock,
     read_manifest,
+    work_folder,
     write_manifest,
     write_run,
 )
@@ -160,17 +160,11 @@ def _one_source(region: str | Region | None, chips: str | Path | ChipSet | None)
         )
 
 
-@contextmanager
-def _disk(out: Path) -> Iterator[None]:
-    with disk_errors(out), rasters.full_disk_told(out):
-        yield
-
-
 def _make(work: EmbedWork, identity: str, started: float) -> int:
     """Embed and publish; returns how many chips were embedded now."""
     plan = work.plan
-    unfinished = _work_folder(plan.out, identity)
-    with _disk(plan.out):
+    unfinished = work_folder(plan.out, identity)
+    with disk_errors(plan.out), rasters.full_disk_told(plan.out):
         parts, chips_now = embed_chips(work, unfinished)
     if chips_now < plan.chips:
         say(f"an earlier run was cut off: {plan.chips - chips_now} chips were embedded already")
@@ -202,18 +196,6 @@ def _make(work: EmbedWork, identity: str, started: float) -> int:
     return chips_now
 
 
-def _work_folder(out: Path, identity: str) -> Path:
-    """The folder of unfinished work beside ``out``; work on other inputs is dropped."""
-    work = out.with_name(f".{out.name}.work")
-    marker = work / f"for-{identity}"
-    if not marker.is_file():
-        shutil.rmtree(work, ignore_errors=True)
-        with disk_errors(work):
-            work.mkdir()
-            marker.touch()
-    return work
-
-
 def _cells(work: EmbedWork, folder: Path) -> tuple[CellSink, Components, list[Any]]:
     """The working rasters of cells, and the days on which something was clear."""
     assert work.mosaic is not None and work.plan.cells is not None
@@ -228,7 +210,7 @@ def _cells(work: EmbedWork, folder: Path) -> tuple[CellSink, Components, list[An
     grid = geobox.zoom_out(predictor.cell_px)
     if load_progress(folder).rows_done:
         say("cells of an earlier run are kept: going on where it was")
-    with _disk(work.plan.out):
+    with disk_errors(work.plan.out), rasters.full_disk_told(work.plan.out):
         tags = {"geossl_encoder": work.inputs["encoder"], "geossl_source": work.chips.name}
         sink = CellSink(folder, rasters.Grid(*work.plan.cells, str(grid.crs), grid.affine), components, tags)
         with closing(sink):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -20,6 +20,7 @@ from geossl.artefacts import (
     is_complete,
     lock,
     read_manifest,
+    work_folder,
     write_manifest,
     write_run,
 )
@@ -138,7 +139,7 @@ def carry_out(pieces: Workpieces, started: float) -> MapResult:
         if is_complete(plan.out) and read_manifest(plan.out, KIND).get("inputs_hash") == identity:
             say(f"this map is there already: {plan.out}")
             return _result(plan, read_manifest(plan.out, KIND), 0, time.monotonic() - started)
-        work = _work_folder(plan.out, identity)
+        work = work_folder(plan.out, identity)
         before = load_progress(work)
         if before.rows_done:
             say("an earlier run was cut off: going on where it was")
@@ -158,25 +159,6 @@ def plan_map(head: str | Path | MapHead, **where: Any) -> MapPlan:
     return plan
 
 
-def _work_folder(out: Path, identity: str) -> Path:
-    """The folder of unfinished work beside ``out``; work on other inputs is dropped."""
-    work = out.with_name(f".{out.name}.work")
-    marker = work / f"for-{identity}"
-    if not marker.is_file():
-        shutil.rmtree(work, ignore_errors=True)
-        with disk_errors(work):
-            work.mkdir()
-            marker.touch()
-    return work
-
-
-@contextmanager
-def _disk(out: Path) -> Iterator[None]:
-    """A full disk, as the operating system or GDAL tells it, becomes a ``WorkError``."""
-    with disk_errors(out), rasters.full_disk_told(out):
-        yield
-
-
 def _open_sink(pieces: Workpieces, work: Path) -> LayerSink:
     first, last = pieces.span
     tags = {
@@ -185,7 +167,7 @@ def _open_sink(pieces: Workpieces, work: Path) -> LayerSink:
         "geossl_source": pieces.plan.source,
         "period": f"{first.isoformat()}/{last.isoformat()}",
     }
-    with _disk(pieces.plan.out):
+    with disk_errors(pieces.plan.out), rasters.full_disk_told(pieces.plan.out):
         return LayerSink(
             work, rasters.Grid(*pieces.plan.shape, pieces.plan.crs, pieces.grid.affine), pieces.legend, tags
         )
@@ -194,7 +176,7 @@ def _open_sink(pieces: Workpieces, work: Path) -> LayerSink:
 def _stream(pieces: Workpieces, sink: LayerSink, work: Path) -> Progress:
     """Predict what is left."""
     try:
-        with _disk(pieces.plan.out), closing(sink):
+        with disk_errors(pieces.plan.out), rasters.full_disk_told(pieces.plan.out), closing(sink):
             return stream_map(pieces.pixels, pieces.predictor, sink, pieces.layout, work, f"map {pieces.plan.region}")
     except WorkError as error:
         if "reads failed" in error.what:
