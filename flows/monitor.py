@@ -84,7 +84,7 @@ def monitor(
             published.append(steps.publish(root, one.period, layer, title))
     level: dict[str, Any] | None = None
     if spec.kind == "level":
-        readings = gauge or str(geossl_home() / "sandbox" / str(sandbox) / "labels" / "gauge.csv")
+        readings = gauge or str(geossl_home() / "sandbox" / Path(str(sandbox)).stem / "labels" / "gauge.csv")
         level = steps.levels(
             readings, root / "series", region=region, product=product, period=period, months=months
         ).last

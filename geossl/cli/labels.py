@@ -6,17 +6,26 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from geossl.cli.common import JsonOption, run_verb
+from geossl.cli.common import (
+    JsonOption,
+    MonthsOption,
+    PeriodOption,
+    ProductOption,
+    RegionOption,
+    SeedOption,
+    run_verb,
+)
 
 if TYPE_CHECKING:
+    from geossl.tasks.labels_check import LabelsCheckResult
     from geossl.tasks.template import TemplateResult
 
-app = typer.Typer(no_args_is_help=True, help="Label files: an empty one to fill in.")
+app = typer.Typer(no_args_is_help=True, help="Label files: an empty one to fill in, and a check.")
 
 
 @app.callback()
 def _group() -> None:
-    """Label files: an empty one to fill in."""
+    """Label files: an empty one to fill in, and a check."""
 
 
 @app.command("template")
@@ -41,3 +50,55 @@ def template(
 def _text(result: TemplateResult) -> str:
     classes = ", ".join(result.classes) or "names of your own, or numbers"
     return f"{result.path}\n  columns  {', '.join(result.columns)}\n  classes  {classes}"
+
+
+@app.command("check")
+def check(
+    file: Annotated[str | None, typer.Argument(help="Label file; without it the labels of ready --chips.")] = None,
+    task: Annotated[str, typer.Option("--task", "-t", help="A shipped task, or the .yaml of your own.")] = ...,  # type: ignore[assignment]
+    out: Annotated[str, typer.Option("--out", "-o", help="Directory for the report and the verdicts.")] = ...,  # type: ignore[assignment]
+    region: RegionOption = None,
+    chips: Annotated[str | None, typer.Option("--chips", help="A chip store, or an index of ready chips.")] = None,
+    encoder: Annotated[
+        str | None, typer.Option("--encoder", "-e", help="Also judge each label by its neighbours in these features.")
+    ] = None,
+    product: ProductOption = None,
+    period: PeriodOption = None,
+    months: MonthsOption = None,
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what finetune would do with a label file, and which labels look wrong.
+
+    Example: geossl labels check labels.gpkg --task drought --region malardalen --encoder ENCODER --out check
+    """
+
+    def work() -> LabelsCheckResult:
+        from geossl.tasks.labels_check import check_labels
+
+        return check_labels(
+            file,
+            task,
+            out=out,
+            region=region,
+            chips=chips,
+            encoder=encoder,
+            product=product,
+            period=period,
+            months=months,
+            seed=seed,
+        )
+
+    run_verb(work, as_json, _checked)
+
+
+def _checked(result: LabelsCheckResult) -> str:
+    lines = [f"report: {result.report}", f"  labels     {result.labels}: {_listed(result.counts)}"]
+    lines += [f"  fate       {_listed(result.fate)}", f"  duplicates {result.duplicates}, conflicts {result.conflicts}"]
+    if result.verdicts:
+        lines.append(f"  verdicts   {_listed(result.verdicts)}")
+    return "\n".join([*lines, f"  split      {result.split}"])
+
+
+def _listed(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.items())

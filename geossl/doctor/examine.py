@@ -33,5 +33,5 @@ def examine(region: str | Region | None = None, product: str | None = None) -> D
         findings += resources.resources(area, product)
     except GeosslError as error:
         findings.append(of_error("cube", error))
-    findings.append(scheduler.prefect())
+    findings += [scheduler.prefect(), *scheduler.leftovers()]
     return Diagnosis.of(findings)

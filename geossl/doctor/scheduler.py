@@ -5,12 +5,19 @@ from __future__ import annotations
 import os
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from geossl.doctor.finding import Finding
 
+if TYPE_CHECKING:
+    from psutil import Process
+
 _TIMEOUT_S = 5
+_TEMPORARY = "PREFECT__SERVER_EPHEMERAL"
+"""What Prefect sets in the environment of the server that it starts for the time of one run."""
 
 
 def prefect(address: str | None = None) -> Finding:
@@ -36,4 +43,30 @@ def server_answers(address: str) -> bool:
         with urllib.request.urlopen(f"{address.rstrip('/')}/health", timeout=_TIMEOUT_S) as answer:
             return bool(answer.status == 200)
     except (urllib.error.URLError, OSError, ValueError):
+        return False
+
+
+def leftovers() -> list[Finding]:
+    """Temporary servers of single runs that were killed: a run ends its server, unless it has no time to."""
+    import psutil
+
+    orphans = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):  # it has just ended, or is another user's
+            if process.environ().get(_TEMPORARY) == "1" and "uvicorn" in process.cmdline():
+                orphans += [] if _has_its_run(process) else [str(process.pid)]
+    if not orphans:
+        return []
+    found = f"{len(orphans)} temporary servers of runs that were killed still hold memory"
+    return [Finding("prefect, temporary", "warn", found, f"end them: kill {' '.join(orphans)}")]
+
+
+def _has_its_run(server: Process) -> bool:
+    """Whether the parent is the Python that started it, and not what takes over orphans."""
+    import psutil
+
+    parent = server.parent()
+    try:
+        return parent is not None and parent.exe() == server.exe()
+    except psutil.AccessDenied:  # another user's process, so not the run
         return False

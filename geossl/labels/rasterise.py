@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import geopandas as gpd
 import numpy as np
+import shapely
 from affine import Affine
 from rasterio.features import rasterize
 from shapely import STRtree, box
@@ -16,6 +17,7 @@ IGNORE = 255
 """Mask value of a pixel without a label."""
 NO_LABEL = -1
 """Place value of a pixel without a label."""
+_AREAL = (shapely.GeometryType.POLYGON, shapely.GeometryType.MULTIPOLYGON)
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,8 @@ def burn(frame: gpd.GeoDataFrame, shape: tuple[int, int], transform: Affine, cla
     """Burn labels (in the CRS of ``transform``) into a mask of ``shape``.
 
     Polygons claim the pixels whose centre they cover (and at least one, however small they are), points and lines
-    every pixel they touch. Where labels of different classes overlap, nobody is believed.
+    every pixel they touch. Where labels of different classes overlap, nobody is believed. The work grows with the
+    number of labels and the pixels they cover, not with their product.
 
     Args:
         frame: columns ``value`` and ``geometry``; its positional index is what ``places`` holds.
@@ -44,17 +47,14 @@ def burn(frame: gpd.GeoDataFrame, shape: tuple[int, int], transform: Affine, cla
         transform: pixel to CRS.
         classes: whether values are class indices (else numbers; equal numbers may overlap).
     """
-    places = np.full(shape, NO_LABEL, dtype=np.int32)
-    clash = np.zeros(shape, dtype=bool)
-    values = frame["value"].to_numpy()
-    for number, geometry in enumerate(frame.geometry):
-        claimed = _claimed(geometry, shape, transform)
-        taken = claimed & (places >= 0)
-        if taken.any():
-            clash |= taken & (values[np.maximum(places, 0)] != values[number])
-        places[claimed] = number
-    places[clash] = NO_LABEL
+    shapes, values = _at_least_a_pixel(frame.geometry.to_numpy(), shape, transform), frame["value"].to_numpy()
+    upwards = np.argsort(values, kind="stable")
+    places = _last(shapes, np.arange(len(shapes)), shape, transform)
+    highest, lowest = (_last(shapes, order, shape, transform) for order in (upwards, upwards[::-1]))
     labelled = places >= 0
+    clash = labelled & (values[np.maximum(highest, 0)] != values[np.maximum(lowest, 0)])
+    places[clash] = NO_LABEL
+    labelled &= ~clash
     if classes:
         burned = np.full(shape, IGNORE, dtype=np.uint8)
     else:
@@ -63,17 +63,43 @@ def burn(frame: gpd.GeoDataFrame, shape: tuple[int, int], transform: Affine, cla
     return Burned(burned, places, int(clash.sum()))
 
 
-def _claimed(geometry: object, shape: tuple[int, int], transform: Affine) -> np.ndarray:
-    areal = str(getattr(geometry, "geom_type", "")).endswith("Polygon")
-    mask = rasterize([(geometry, 1)], shape, transform=transform, all_touched=not areal, dtype="uint8").astype(bool)
-    if areal and not mask.any():  # smaller than a pixel, or between centres: the pixel of a point within it
-        inner = geometry.representative_point()  # type: ignore[attr-defined]
-        mask = rasterize([(inner, 1)], shape, transform=transform, all_touched=True, dtype="uint8").astype(bool)
-    return mask
+def _last(shapes: np.ndarray, order: np.ndarray, shape: tuple[int, int], transform: Affine) -> np.ndarray:
+    """(y, x) int32: which of the shapes, laid down in this order, lies on top; -1 where none does."""
+    areal = np.isin(shapely.get_type_id(shapes), _AREAL)
+    top = np.zeros(shape, dtype=np.int32)  # 1 + place in the order
+    for some, touched in ((areal, False), (~areal, True)):
+        turns = np.flatnonzero(some[order])
+        if len(turns):
+            burnt = ((shapes[order[turn]], int(turn) + 1) for turn in turns)
+            top = np.maximum(top, rasterize(burnt, shape, transform=transform, all_touched=touched, dtype="int32"))
+    return np.where(top > 0, order[np.maximum(top - 1, 0)], NO_LABEL).astype(np.int32)
+
+
+def _at_least_a_pixel(shapes: np.ndarray, shape: tuple[int, int], transform: Affine) -> np.ndarray:
+    """The shapes, polygons that cover no pixel centre (too small, or too thin) replaced by a point within them."""
+    areal = np.flatnonzero(np.isin(shapely.get_type_id(shapes), _AREAL))
+    seen = np.unique(_last(shapes[areal], np.arange(len(areal)), shape, transform)) if len(areal) else areal
+    shapes = shapes.copy()
+    for number in np.delete(areal, seen[seen >= 0]):  # under others, or of no centre
+        if not _covers_a_centre(shapes[number], shape, transform):
+            shapes[number] = shapely.point_on_surface(shapes[number])
+    return shapes
+
+
+def _covers_a_centre(polygon: shapely.Geometry, shape: tuple[int, int], transform: Affine) -> bool:
+    """As :func:`rasterize` sees it, looking only at the rows and columns of the polygon's bounds."""
+    left, bottom, right, top = polygon.bounds
+    columns, rows = zip(*(~transform * corner for corner in ((left, top), (right, bottom))), strict=True)
+    x0, x1 = (int(np.clip(np.floor(one), 0, shape[1])) for one in (min(columns), max(columns) + 1))
+    y0, y1 = (int(np.clip(np.floor(one), 0, shape[0])) for one in (min(rows), max(rows) + 1))
+    if x1 <= x0 or y1 <= y0:
+        return False
+    window = transform * Affine.translation(x0, y0)
+    return bool(rasterize([(polygon, 1)], (y1 - y0, x1 - x0), transform=window, dtype="uint8").any())
 
 
 def touching(labels: Labels, left: np.ndarray, top: np.ndarray, width: float, height: float) -> list[np.ndarray]:
     """The labels that touch each tile (corner ``left``, ``top`` in the labels' CRS, of ``width`` x ``height``)."""
     tree = STRtree(labels.frame.geometry.to_numpy())
-    pairs = tree.query(box(left, top - height, left + width, top), predicate="intersects")
-    return [np.sort(pairs[1][pairs[0] == tile]) for tile in range(len(left))]
+    tiles = box(left, top - height, left + width, top)
+    return [np.sort(tree.query(tile, predicate="intersects")) for tile in tiles]

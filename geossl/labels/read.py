@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 import geopandas as gpd
 import numpy as np
 import pandas as pd
+import shapely
 from shapely import force_2d, is_valid, is_valid_reason, make_valid
 
 from geossl.artefacts import hash_file
 from geossl.errors import InputError
+from geossl.progress import say, warn
 
 if TYPE_CHECKING:
     from geossl.regions import Region
@@ -34,6 +36,7 @@ class Labels:
     ``frame`` has one row a labelled place: ``geometry`` (any of points, lines, polygons, in the frame's CRS), ``value``
     (int64 index into ``classes``, or float64 in the task's unit where there are no classes), ``date`` (naive
     ``datetime64``, NaT where the label holds at any time), ``confidence`` (0..1), ``row`` (number in the file, from 1).
+    Labels of a period have its last day in ``until``; soft labels a column ``share:<class>`` for every class.
     """
 
     frame: gpd.GeoDataFrame
@@ -47,6 +50,13 @@ class Labels:
     def to_crs(self, crs: str) -> Labels:
         """The same labels in another CRS."""
         return replace(self, frame=self.frame.to_crs(crs))
+
+    @property
+    def shares(self) -> np.ndarray | None:
+        """Class proportions (n, K) float64 of soft labels, rows summing to 1; None where each label is one class."""
+        names = [f"share:{name}" for name in self.classes]
+        there = bool(names) and names[0] in self.frame.columns
+        return self.frame[names].to_numpy(dtype=np.float64) if there else None
 
     def counts(self) -> dict[str, int]:
         """Labelled places of each class (all of them under ``values`` where there are no classes)."""
@@ -63,6 +73,8 @@ class Fields:
     label: str = "class"
     date: str | None = "date"
     confidence: str | None = "confidence"
+    until: str | None = "date_end"
+    """Last day of the label, where it holds for a period that begins on ``date``."""
 
 
 def is_raster(path: Path) -> bool:
@@ -88,7 +100,11 @@ def read_vector_labels(
 
     Raises:
         InputError: unreadable file, no CRS, no label column, empty cells, foreign classes, values that are no numbers,
-            dates that are none, missing or broken geometries, no label in the region.
+            proportions that do not sum to 1, dates that are none, missing or broken geometries, no label in the region.
+
+    A file without the label column, but with one column a class, holds soft labels: proportions of each class that sum
+    to 1 (an empty cell is 0). Their ``value`` is the largest class and their ``confidence`` its proportion times that
+    of the file.
     """
     file = Path(path)
     frame = _read_frame(file)
@@ -99,28 +115,41 @@ def read_vector_labels(
             expected="a vector file with a coordinate reference system",
             remedy="write the file with its CRS (in QGIS: Set Layer CRS, then export)",
         )
-    if fields.label not in frame.columns:
+    shares = _shares(frame, classes, fields, file)
+    if fields.label not in frame.columns and shares is None:
         raise InputError(
             f"these labels have no column '{fields.label}'",
             where=file,
             expected=fields.label,
             found=", ".join(str(name) for name in frame.columns if name != frame.geometry.name) or "no columns",
-            remedy="rename the column, or name yours as label_field in the task's YAML",
+            remedy="rename the column, or name yours as label_field in the task's YAML (soft labels: a column a class)",
         )
     if not len(frame):
         raise InputError("this label file is empty", where=file)
     geometry = _checked_geometry(frame, file)
+    confidence = _confidence(frame, fields.confidence, file)
+    if shares is not None:
+        confidence = confidence * shares.max(axis=1)
     values = (
-        _class_indices(frame[fields.label], classes, aliases or {}, file)
+        shares.argmax(axis=1)
+        if shares is not None
+        else _class_indices(frame[fields.label], classes, aliases or {}, file)
         if classes
         else _numbers(frame[fields.label], file)
     )
+    date = _dates(frame, fields.date, file)
+    until = _dates(frame, fields.until, file)
+    _check_periods(date, until, file)
+    soft = {} if shares is None else {f"share:{name}": shares[:, k] for k, name in enumerate(classes)}
+    period = {"until": until} if until.notna().any() else {}
     out = gpd.GeoDataFrame(
         {
             "value": values,
-            "date": _dates(frame, fields.date, file),
-            "confidence": _confidence(frame, fields.confidence, file),
+            "date": date,
+            "confidence": confidence,
             "row": np.arange(1, len(frame) + 1),
+            **period,
+            **soft,
         },
         geometry=geometry,
         crs=frame.crs,
@@ -153,7 +182,9 @@ def inside(labels: Labels, region: Region) -> Labels:
     """
     crs = labels.frame.crs
     area = region.geometry_in(crs)
-    kept = labels.frame[labels.frame.intersects(area)].reset_index(drop=True)
+    shapely.prepare(area)
+    within = shapely.intersects(area, labels.frame.geometry.to_numpy())
+    kept = labels.frame[within].reset_index(drop=True)
     if kept.empty:
         extent = labels.frame.to_crs("EPSG:4326").total_bounds
         raise InputError(
@@ -163,6 +194,10 @@ def inside(labels: Labels, region: Region) -> Labels:
             found=f"labels within {_box(extent)} degrees ({crs.to_string()})",
             remedy="check --region and the CRS the labels were written with",
         )
+    if not within.all():
+        outside = labels.frame["row"].to_numpy()[~within] if "row" in labels.frame else np.flatnonzero(~within) + 1
+        say(f"{len(outside)} of {len(within)} labels lie outside region {region.name} and are left out: "
+            f"{row_numbers(outside)}")  # fmt: skip
     return replace(labels, frame=kept)
 
 
@@ -188,32 +223,59 @@ def _read_frame(path: Path) -> gpd.GeoDataFrame:
 def _checked_geometry(frame: gpd.GeoDataFrame, path: Path) -> np.ndarray:
     """2D geometries; self-crossing polygons are repaired as OGC says, what cannot be is an error."""
     shapes = force_2d(frame.geometry.to_numpy())
-    missing = np.array([shape is None or shape.is_empty for shape in shapes])
+    missing = shapely.is_missing(shapes) | shapely.is_empty(shapes)
     if missing.any():
         raise InputError("labels without a geometry", where=path, found=_rows(missing), remedy="delete these rows")
-    finite = np.array([np.isfinite(shape.bounds).all() for shape in shapes])
+    finite = np.isfinite(shapely.bounds(shapes)).all(axis=1)
     if not finite.all():
         raise InputError("coordinates that are no numbers", where=path, found=_rows(~finite))
     broken = ~is_valid(shapes)
     if broken.any():
         repaired = make_valid(shapes[broken])
-        lost = np.array(
-            [was.area > 0 and now.area == 0 for was, now in zip(shapes[broken], repaired, strict=True)], dtype=bool
-        )
-        flat = np.array([was.geom_type.endswith("Polygon") and now.area == 0
-                         for was, now in zip(shapes[broken], repaired, strict=True)], dtype=bool)  # fmt: skip
-        if (lost | flat).any():
-            bad = np.flatnonzero(broken)[lost | flat]
+        areal = np.isin(shapely.get_type_id(shapes[broken]), (3, 6))
+        lost = areal & (shapely.area(repaired) == 0)
+        if lost.any():
             mask = np.zeros(len(shapes), dtype=bool)
-            mask[bad] = True
+            mask[np.flatnonzero(broken)[lost]] = True
             raise InputError(
                 "broken geometries",
                 where=path,
-                found=f"{_rows(mask)}: {is_valid_reason(shapes[bad[0]])}",
+                found=f"{_rows(mask)}: {is_valid_reason(shapes[mask][0])}",
                 remedy="repair them (in QGIS: Fix geometries)",
             )
+        warn(f"{int(broken.sum())} polygons cross themselves and were repaired: {_rows(broken)}")
         shapes[broken] = repaired
     return shapes
+
+
+def _shares(frame: gpd.GeoDataFrame, classes: Sequence[str], fields: Fields, path: Path) -> np.ndarray | None:
+    """Proportions (n, K) where the file has a column a class and no label column; else None."""
+    columns = {_key(str(name)): name for name in frame.columns}
+    if fields.label in frame.columns or not classes or not all(_key(name) in columns for name in classes):
+        return None
+    table = frame[[columns[_key(name)] for name in classes]]
+    values = table.apply(pd.to_numeric, errors="coerce").where(table.notna(), 0.0).to_numpy(dtype=np.float64)
+    bad = ~(np.isfinite(values).all(axis=1) & (values >= 0).all(axis=1) & (np.abs(values.sum(axis=1) - 1) <= 0.01))
+    if bad.any():
+        raise InputError(
+            "class proportions that do not sum to 1",
+            where=path,
+            expected=f"numbers from 0 to 1 in columns {', '.join(classes)}",
+            found=f"{table[bad].iloc[0].to_dict()}; {_rows(bad)}",
+        )
+    shares: np.ndarray = values / values.sum(axis=1, keepdims=True)
+    return shares
+
+
+def _check_periods(date: pd.Series, until: pd.Series, path: Path) -> None:
+    bad = (until.notna() & ~(until >= date)).to_numpy()
+    if bad.any():
+        raise InputError(
+            "periods that end before they begin, or have no first day",
+            where=path,
+            found=_rows(bad),
+            remedy="give the first day too",
+        )
 
 
 def _class_indices(column: pd.Series, classes: Sequence[str], aliases: Mapping[str, str], path: Path) -> np.ndarray:
@@ -293,8 +355,11 @@ def _key(text: str) -> str:
 
 
 def _rows(mask: np.ndarray) -> str:
-    """The first few row numbers of a mask, counted from 1, and how many there are."""
-    rows = np.flatnonzero(mask) + 1
+    return row_numbers(np.flatnonzero(mask) + 1)
+
+
+def row_numbers(rows: Sequence[int] | np.ndarray) -> str:
+    """The first few of these row numbers (counted from 1), and how many more there are."""
     shown = ", ".join(str(row) for row in rows[:_SHOWN_ROWS])
     more = f" and {len(rows) - _SHOWN_ROWS} more" if len(rows) > _SHOWN_ROWS else ""
     return f"row {shown}{more}" if len(rows) == 1 else f"rows {shown}{more}"

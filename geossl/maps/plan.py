@@ -25,12 +25,20 @@ from geossl.maps.layers import span_of
 from geossl.maps.legend import Legend, make_legend
 from geossl.maps.predictors import MapHead, make_predictor
 from geossl.maps.references import ReferenceSource
-from geossl.maps.sources import ApplicableSource, ChipMosaicSource, CubeSource, WindowSource, grow_to_cells
+from geossl.maps.sources import (
+    ApplicableSource,
+    ChipMosaicSource,
+    CubeSource,
+    SeenBedSource,
+    WindowSource,
+    grow_to_cells,
+)
 from geossl.maps.stream import Predictor, make_layout
 from geossl.maps.windows import Layout
 from geossl.progress import warn
 from geossl.regions import Period, Region, load_region, parse_months, parse_period
 from geossl.tasks.anomaly import reference_bands
+from geossl.tasks.deep_water import NEEDED
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
@@ -125,6 +133,10 @@ def make_plan(
         for rule in rules:
             check_bands(INDICES[rule.index], asked.bands, f"task {asked.task.name}: not_applicable {rule.index}")
         pixels = ApplicableSource(pixels, rules)
+    deep = getattr(asked.task, "not_seen", None)
+    if deep is not None:
+        check_bands(NEEDED, asked.bands, f"task {asked.task.name}: not_seen")
+        pixels = SeenBedSource(pixels, deep)
     if isinstance(asked, IndexComposite) and asked.composite == "best":
         pixels = NearbyCloudSource(pixels)
     references = tuple(getattr(asked.task, "references", ()))
@@ -148,6 +160,7 @@ def make_plan(
         "legend": [[entry.value, entry.name, entry.colour] for entry in legend.classes] or legend.unit,
         "ordinal": legend.ordinal,
         "not_applicable": [rule.model_dump() for rule in rules],
+        **({"not_seen": deep.model_dump()} if deep is not None else {}),
         "source": pixels.origin,
         "bands": list(pixels.bands),
         "scenes": list(pixels.scene_ids),

@@ -18,13 +18,14 @@ from odc.geo.geobox import GeoBox
 from geossl.errors import InputError
 from geossl.evaluation.controls import spectral_index
 from geossl.maps.windows import Window
+from geossl.tasks.deep_water import DeepSignal, deep_signal
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
 
     from geossl.chips.chipset import ChipSet
     from geossl.cube.connect import Product, Scene
-    from geossl.tasks.spec import PixelRule
+    from geossl.tasks.spec import DeepWaterRule, PixelRule
 
 
 class Failure(Protocol):
@@ -178,6 +179,45 @@ class ApplicableSource:
             with np.errstate(invalid="ignore"):
                 clear = clear & ~(index > rule.above if rule.above is not None else index < rule.below)
         return replace(read, clear=clear)
+
+
+_SAMPLE_SIDE, _SAMPLE_PX = 4, 96
+"""A date's deep water is estimated from so many windows along each side of the map, of so many pixels."""
+
+
+class SeenBedSource:
+    """Another source without the pixels whose bed is not seen on a day (:mod:`geossl.tasks.deep_water`): not clear."""
+
+    def __init__(self, source: WindowSource, rule: DeepWaterRule) -> None:
+        self._source, self._rule = source, rule
+        self.geobox, self.bands, self.days = source.geobox, source.bands, source.days
+        self.available, self.footprint = source.available, source.footprint
+        self.scene_ids, self.reads_per_window, self.origin = source.scene_ids, source.reads_per_window, source.origin
+        self._signals: dict[int, DeepSignal | None] = {}
+
+    def read(self, window: Window, days: Sequence[int]) -> WindowRead:
+        """The other source's window; the first window of a day with clear pixels costs the sample of the day's map."""
+        read = self._source.read(window, days)
+        clear = read.clear.copy()
+        for number, day in enumerate(days):
+            if not clear[number].any():
+                continue
+            if day not in self._signals:
+                self._signals[day] = self._signal(day)
+            signal = self._signals[day]
+            if signal is not None:
+                clear[number] &= ~signal.hides(read.values[number], self.bands, self._rule.sigmas)
+        return replace(read, clear=clear)
+
+    def _signal(self, day: int) -> DeepSignal | None:
+        height, width = self.geobox.shape
+        side = min(_SAMPLE_PX, height, width)
+        places = [np.unique(np.linspace(0, length - side, _SAMPLE_SIDE).astype(int)) for length in (height, width)]
+        reads = [
+            self._source.read(Window(0, 0, int(y), int(x), side, side), (day,)) for y in places[0] for x in places[1]
+        ]
+        values, clear = (np.concatenate(one) for one in zip(*((r.values, r.clear) for r in reads), strict=True))
+        return deep_signal(values, clear, self.bands)
 
 
 class ChipMosaicSource:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,9 +21,10 @@ from geossl.chips.ready import ReadyChips
 from geossl.errors import InputError
 from geossl.labels.rasterise import burn, touching
 from geossl.labels.read import Labels
-from geossl.progress import warn
+from geossl.progress import say, warn
 from geossl.regions import Period
 from geossl.tasks.anomaly import anomaly_planes, index_stack, same_season
+from geossl.tasks.deep_water import DeepSignal, deep_signal
 from geossl.tasks.spec import TaskSpec, class_order
 from geossl.tasks.splits import LabelSplit
 
@@ -183,10 +185,11 @@ def match_labels(
     ) if len(firsts) else []  # fmt: skip
     chosen: dict[int, list[np.ndarray]] = {}
     dates = labels.frame["date"]
+    until = labels.frame.get("until", dates)
     for positions, group in zip(touched, tiles.groups.values(), strict=True):
         if not len(positions):
             continue
-        for row, held in _in_tile(table.loc[group], dates.iloc[positions], positions, spec):
+        for row, held in _in_tile(table.loc[group], dates.iloc[positions], until.iloc[positions], positions, spec):
             chosen.setdefault(row, []).append(held)
     rows = np.array(sorted(chosen), dtype=np.int64)
     if not len(rows):
@@ -200,7 +203,7 @@ def match_labels(
 
 
 def _in_tile(
-    table: pd.DataFrame, dates: pd.Series, positions: np.ndarray, spec: TaskSpec
+    table: pd.DataFrame, dates: pd.Series, until: pd.Series, positions: np.ndarray, spec: TaskSpec
 ) -> Iterator[tuple[int, np.ndarray]]:
     """(row, label positions) pairs of one tile."""
     when, clear = table["datetime"], table["clear"].to_numpy(dtype=float)
@@ -208,11 +211,14 @@ def _in_tile(
     if undated.any():
         for row in table.index[np.argsort(-clear, kind="stable")[: spec.dates_per_label]]:
             yield int(row), positions[undated]
-    for date in dates[~undated].dt.normalize().unique():
-        apart = (when.dt.tz_localize(None).dt.normalize() - date).abs()
+    first = dates.dt.normalize()
+    last = until.dt.normalize().fillna(first)
+    day, none = when.dt.tz_localize(None).dt.normalize(), pd.Timedelta(0)
+    for begin, end in pd.DataFrame({"first": first, "last": last})[~undated].drop_duplicates().itertuples(index=False):
+        apart = (begin - day).clip(lower=none) + (day - end).clip(lower=none)
         near = (apart <= pd.Timedelta(days=spec.time_tolerance_days)).to_numpy()
         order = np.lexsort((-clear, apart.dt.days.fillna(10**6).to_numpy()))
-        same = positions[(dates.dt.normalize() == date).to_numpy()]
+        same = positions[((first == begin) & (last == end)).to_numpy()]
         for place in [one for one in order if near[one]][: spec.dates_per_label]:
             yield int(table.index[place]), same
 
@@ -256,7 +262,8 @@ def store_pixels(
     data = replace(_data(chips, matched.rows, split), references=spec.references, season_days=spec.season_days)
     table = chips.table.iloc[matched.rows]
     side = chips.resolution_m
-    parts, clashes = [], 0
+    parts, clashes, unseen = [], 0, 0
+    signals: dict[Any, DeepSignal | None] = {}
     for position, held in enumerate(matched.labels):
         corner = table.iloc[position]
         transform = Affine(side, 0, float(corner["left"]), 0, -side, float(corner["top"]))
@@ -265,7 +272,13 @@ def store_pixels(
         _, flags = chips.load(matched.rows[position : position + 1])
         values = burned.values.copy()
         values[flags[0] != 0] = IGNORE if labels.classes else np.nan
+        if spec.not_seen is not None:
+            hidden = _bed_hidden(chips, int(matched.rows[position]), spec.not_seen.sigmas, signals)
+            unseen += int((hidden & (burned.places >= 0) & (flags[0] == 0)).sum())
+            values[hidden] = IGNORE if labels.classes else np.nan
         parts.append(_pixels(position, values, np.where(burned.places >= 0, held[np.maximum(burned.places, 0)], -1)))
+    if unseen:
+        say(f"{unseen} clear labelled pixels lie in water whose bed is not seen on that date; they carry no label")
     if clashes:
         warn(f"{clashes} pixels lie in labels of different classes; they are used for none")
     examples = _joined(data, parts, np.int64 if labels.classes else np.float32)
@@ -276,6 +289,31 @@ def store_pixels(
             found=f"{len(matched.rows)} chips with labels, all cloudy there",
         )
     return _thinned(examples, np.random.default_rng(seed))
+
+
+_SIGNAL_CHIPS = 32
+"""Chips of a date from which its deep water is estimated at most."""
+
+
+def _bed_hidden(chips: ChipSet, row: int, sigmas: float, signals: dict[Any, DeepSignal | None]) -> np.ndarray:
+    """(y, x) bool, where the bed is not seen on the date of a chip; ``signals`` keeps what was estimated for dates."""
+    when = chips.table["datetime"]
+    date = when.iloc[row].date()
+    if date not in signals:
+        same = np.flatnonzero((when.dt.date == date).to_numpy())
+        some = same[np.unique(np.linspace(0, len(same) - 1, _SIGNAL_CHIPS).astype(int))]
+        signals[date] = deep_signal(*_decoded(chips, some), chips.bands)
+    signal = signals[date]
+    values, clear = _decoded(chips, np.array([row]))
+    if signal is None:
+        return np.zeros(clear.shape[1:], dtype=bool)
+    return signal.hides(values[0], chips.bands, sigmas)
+
+
+def _decoded(chips: ChipSet, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    stored, flags = chips.load(rows)
+    values = chips.encoding.decode(stored)
+    return np.nan_to_num(values), (flags == 0) & np.isfinite(values).all(axis=1)
 
 
 def _data(chips: ChipSet, rows: np.ndarray, split: LabelSplit) -> ChipData:

@@ -14,7 +14,8 @@ from geossl.chips.open import open_chips
 from geossl.chips.ready import ReadyChips
 from geossl.errors import InputError
 from geossl.labels.rasters import read_raster_labels
-from geossl.labels.read import Fields, Labels, class_names_in, inside, is_raster, read_vector_labels
+from geossl.labels.read import Fields, Labels, class_names_in, inside, is_raster, read_vector_labels, row_numbers
+from geossl.labels.stations import is_stations, read_stations
 from geossl.progress import say, warn
 from geossl.regions import Period, Region, load_region, parse_months, parse_period
 from geossl.tasks.examples import (
@@ -147,10 +148,14 @@ def read_labels(spec: TaskSpec, path: str | Path, region: Region | None) -> tupl
             where=file,
             remedy="give --chips with an index that has labels, or a task of kind segmentation or regression",
         )
-    labels = read_vector_labels(file, spec.class_names, fields, spec.aliases)
+    if is_stations(file):
+        labels = read_stations(file, spec.class_names)
+    else:
+        labels = read_vector_labels(file, spec.class_names, fields, spec.aliases)
     trusted = labels.frame["confidence"].to_numpy() >= spec.min_confidence
     if not trusted.all():
-        say(f"{int((~trusted).sum())} labels below confidence {spec.min_confidence:g} are left out")
+        rows = row_numbers(labels.frame["row"].to_numpy()[~trusted])
+        say(f"{int((~trusted).sum())} labels below confidence {spec.min_confidence:g} are left out: {rows}")
         labels = Labels(labels.frame[trusted].reset_index(drop=True), labels.classes, labels.path, labels.id)
     return spec, labels if region is None else inside(labels, region)
 

@@ -52,6 +52,14 @@ class PixelRule(Settings):
         return self
 
 
+class DeepWaterRule(Settings):
+    """Water whose bed is not seen on a date: see :mod:`geossl.tasks.deep_water`."""
+
+    sigmas: float = Field(gt=0)
+    """How many spreads above the scene's deep-water signal a visible band must lie for the bed to count as seen."""
+    reason: str
+
+
 class TaskSpec(Settings):
     """Schema of ``configs/tasks/*.yaml``."""
 
@@ -84,6 +92,8 @@ class TaskSpec(Settings):
     """Indices whose departure from the same season of other years the head sees beside the date itself."""
     not_applicable: tuple[PixelRule, ...] = ()
     """Where the map stays empty, because no label could ever lie there (drought of vegetation on a lake)."""
+    not_seen: DeepWaterRule | None = None
+    """Where neither labels nor map say anything, because no light comes back from the bed."""
     depth_field: str | None = None
     """A column of the label file with depths in metres, by which figures are told apart."""
     depth_bins: tuple[float, ...] = (2, 4, 6, 10)

@@ -1,6 +1,7 @@
 """The monitor: a new scene costs its own tiles and gives a new layer version; nothing new costs nothing.
 
-With a real Prefect server on loopback (slow): on schedule, killed at every stage, and with the server going away.
+With a real Prefect server on loopback (slow): on schedule, killed at every stage, and with the server going away. The
+short form of it, for every run of the tests, is in test_flows_here.py.
 """
 
 from __future__ import annotations
@@ -305,6 +306,7 @@ def test_wrong_input_is_told_before_a_server_is_started(home: Path) -> None:
     assert "flows.finetune" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_scene_that_comes_in_while_the_map_is_made_is_in_the_version_or_in_the_next_one(
     archive: kit.Archive, head: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

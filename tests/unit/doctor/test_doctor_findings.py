@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -165,6 +166,24 @@ def test_prefect_is_asked_where_a_server_is_configured(healthy_server: str, monk
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
     gone = scheduler.prefect()
     assert (gone.state, "python -m flows" in str(gone.remedy)) == ("fail", True)
+
+
+def test_a_temporary_server_is_left_behind_when_its_run_is_gone_and_not_while_it_runs() -> None:
+    server = [sys.executable, "-c", "import time; time.sleep(60)", "uvicorn"]
+    environment = {**os.environ, "PREFECT__SERVER_EPHEMERAL": "1"}
+    of_this_process = subprocess.Popen(server, env=environment)
+    code = f"from subprocess import *; print(Popen({server!r}, stdout=DEVNULL, stderr=DEVNULL).pid)"
+    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
+    orphan = run.stdout.strip()
+    try:
+        (finding,) = scheduler.leftovers()
+        ended = str(finding.remedy).removeprefix("end them: kill ").split()
+        assert (finding.state, orphan in ended, str(of_this_process.pid) in ended) == ("warn", True, False)
+    finally:
+        os.kill(int(orphan), signal.SIGKILL)
+        of_this_process.kill()
+        of_this_process.wait()
+    assert orphan not in str(scheduler.leftovers())
 
 
 def test_one_failure_makes_the_diagnosis_unhealthy_and_text_shows_the_remedy() -> None:

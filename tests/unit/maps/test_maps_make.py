@@ -16,7 +16,7 @@ from geossl.errors import InputError
 from geossl.maps import predictors, stream
 from geossl.maps.make import make_map, plan_map
 from geossl.maps.stream import WindowSizes
-from geossl.tasks.spec import PixelRule
+from geossl.tasks.spec import DeepWaterRule, PixelRule
 
 
 @pytest.fixture(autouse=True)
@@ -296,3 +296,15 @@ def test_a_plan_counts_the_work_and_reads_nothing(picture: np.ndarray, tmp_path:
     assert plan.windows == 6
     assert chips.loaded == []
     assert not plan.out.exists()
+
+
+def test_water_whose_bed_is_not_seen_is_nodata(picture: np.ndarray, tmp_path: Path) -> None:
+    bed = task()
+    bed.not_seen = DeepWaterRule(sigmas=3, reason="bed not seen")
+    sea = picture.copy()
+    sea[:4] = np.array([1600, 1800, 1600, 1100])[:, None, None]
+    sea[:4, :, :80] = np.array([1300, 1300, 1200, 1080])[:, None, None]  # deep
+    result = make_map(PixelHead(bed), chips=cut_chips(sea), block="b1", out=tmp_path / "map")
+    found = read(result.layer / "class.tif")[0]
+    assert (found[:, :80] == 255).all()
+    assert (found[:, 80:] != 255).all()

@@ -75,3 +75,37 @@ def test_of_equal_scores_the_stronger_penalty_wins() -> None:
     x, y = data(60, 5)
     model = fit_linear("multinomial", x, y, 3, Scaling.of(x, [5]), balanced=False, judge=lambda one: 0.5)
     assert isinstance(model, Linear) and model.strength == pytest.approx(0.01)
+
+
+def test_a_useless_wide_kind_beside_an_informative_narrow_one_costs_nothing() -> None:
+    rng = np.random.default_rng(3)
+    told = rng.normal(size=(600, 5))
+    y = (told[:, :3] + rng.normal(0, 0.3, (600, 3))).argmax(1)
+    both = np.concatenate([rng.normal(size=(600, 500)), told], axis=1).astype(np.float32)
+    learn, val, test = slice(0, 150), slice(150, 350), slice(350, 600)
+
+    def fitted(x: np.ndarray, widths: list[int], last: int | None) -> tuple[Linear, float]:
+        model = fit_linear(
+            "multinomial", x[learn], y[learn], 3, Scaling.of(x[learn], widths), balanced=True, last=last,
+            judge=lambda one: float((one.predict(x[val]) == y[val]).mean()),
+        )  # fmt: skip
+        return model, float((model.predict(x[test]) == y[test]).mean())
+
+    joined, accuracy = fitted(both, [500, 5], 5)
+    _, alone = fitted(both[:, 500:], [5], None)
+    assert joined.balance < 0.25
+    assert alone > 0.75
+    assert accuracy >= alone - 0.02
+
+
+def test_an_informative_wide_kind_is_kept() -> None:
+    rng = np.random.default_rng(4)
+    told = rng.normal(size=(500, 40))
+    y = (told @ rng.normal(size=(40, 3))).argmax(1)
+    x = np.concatenate([told, rng.normal(size=(500, 3))], axis=1).astype(np.float32)
+    model = fit_linear(
+        "multinomial", x[:300], y[:300], 3, Scaling.of(x[:300], [40, 3]), balanced=True, last=3,
+        judge=lambda one: float((one.predict(x[300:]) == y[300:]).mean()),
+    )  # fmt: skip
+    assert model.balance > 0
+    assert (model.predict(x[300:]) == y[300:]).mean() > 0.8

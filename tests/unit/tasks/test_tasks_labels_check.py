@@ -1,0 +1,79 @@
+"""Given a label file and chips; then the check says what finetune would do, and which labels look wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import pandas as pd
+import pytest
+
+from geossl.encoders.saved import Encoder
+from geossl.errors import InputError
+from geossl.labels.read import read_vector_labels
+from geossl.labels.stations import read_stations
+from geossl.tasks.examples import match_labels
+from geossl.tasks.labels_check import check_labels
+from geossl.tasks.labels_fate import CLOUDY, COVERED, NO_DATE, OFF_CHIPS, USED
+from geossl.tasks.spec import TaskSpec
+
+WATER = TaskSpec.model_validate(
+    {"name": "w", "title": "W", "kind": "segmentation", "classes": [{"name": "land"}, {"name": "water"}]}
+)
+
+
+def test_each_label_gets_its_fate_and_wrong_ones_are_found(store: Any, encoder: Encoder, tmp_path: Path) -> None:
+    store.flags[7, :8, :8] = 2
+    shapes, names, dates = [], [], []
+    for tile in range(8):
+        for y in (10, 18, 26):
+            for x, name in ((4, "water"), (26, "land")):
+                shapes.append(store.tile_box(tile, y, y + 3, x, x + 3))
+                names.append(name)
+                dates.append(None)
+    wrong = [3, 12, 20, 33]
+    for one in wrong:
+        names[one] = "land" if names[one] == "water" else "water"
+    shapes += [store.tile_box(90, 0, 4, 0, 4), store.tile_box(1, 0, 4, 0, 4), store.tile_box(7, 2, 5, 2, 5), shapes[0]]
+    names, dates = [*names, "land", "water", "water", names[0]], [*dates, None, "1999-01-01", None, None]
+    table = gpd.GeoDataFrame({"class": names, "date": dates}, geometry=shapes, crs="EPSG:32633")
+    path = tmp_path / "labels.gpkg"
+    table.to_file(path)
+
+    result = check_labels(path, WATER, out=tmp_path / "out", chips=store, encoder=encoder)
+
+    verdicts = pd.read_csv(result.folder / "verdicts.csv")
+    assert len(verdicts) == len(table) and verdicts["row"].tolist() == list(range(1, len(table) + 1))
+    assert verdicts["fate"].tolist()[48:51] == [OFF_CHIPS, NO_DATE, CLOUDY]
+    assert (
+        verdicts["fate"].iloc[0] == COVERED
+        and (verdicts["fate"].iloc[1:48] == USED).all()
+        and verdicts["duplicate_of"].iloc[51] == 1
+    )
+    assert set(verdicts["row"][verdicts["verdict"] == "remove"]) == {one + 1 for one in wrong}
+    assert result.report.is_file() and len(gpd.read_file(result.folder / "verdicts.gpkg")) == len(table)
+
+
+def test_periods_hold_on_every_date_within_and_soft_labels_and_stations_are_read(
+    make_store: Any, tmp_path: Path
+) -> None:
+    store = make_store(tiles=1, dates=("2018-06-01", "2018-07-01", "2018-09-01"))
+    shape = store.tile_box(0, 2, 6, 2, 6)
+    soft = gpd.GeoDataFrame(
+        {"land": [0.3], "water": [0.7], "date": ["2018-05-20"], "date_end": ["2018-07-20"]},
+        geometry=[shape],
+        crs="EPSG:32633",
+    )
+    soft.to_file(tmp_path / "soft.gpkg")
+    labels = read_vector_labels(tmp_path / "soft.gpkg", ("land", "water"))
+    assert labels.shares is not None and labels.shares[0].tolist() == [0.3, 0.7]
+    assert labels.frame["value"].tolist() == [1] and labels.frame["confidence"].tolist() == [0.7]
+    rows = match_labels(store, labels, WATER, None, None).rows
+    assert rows.tolist() == [0, 1]
+    soft.assign(water=0.9).to_file(tmp_path / "bad.gpkg")
+    with pytest.raises(InputError, match=r"do not sum to 1[\s\S]*row 1"):
+        read_vector_labels(tmp_path / "bad.gpkg", ("land", "water"))
+    csv = tmp_path / "stations.csv"
+    csv.write_text("station,lon,lat,time,value\na,15,59,2018-06-01,3.5\na,15,59,2018-06-02,\n")
+    assert read_stations(csv, ()).frame["row"].tolist() == [1]
