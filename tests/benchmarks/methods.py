@@ -106,7 +106,7 @@ def main_table(runs: list[Run], outcomes: dict[str, Any]) -> list[str]:
             outcome = next((outcomes[r.key] for r in plain if r.method == method and r.budget in {budget, ""}), None)
             if outcome is None or "error" in outcome:
                 cells += ["–"] * 3
-                faults += [] if outcome is None else [f"{budget}: {outcome['error']}"]
+                faults += [] if outcome is None else [f"{budget}: {outcome['error'].split('   ')[0]}"]
             else:
                 length = f"{outcome['steps']}, {outcome['train_seconds']:.0f}" if "steps" in outcome else "none"
                 cells += [_cell(outcome["knn"]), _cell(outcome["linear"]), length]

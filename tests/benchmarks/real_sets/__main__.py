@@ -1,7 +1,7 @@
 """``python -m tests.benchmarks.real_sets [NAME …]``: every real labelled set, its baselines and ours, in one table.
 
-Each finished set is kept under ``--work`` as JSON, so the command goes on where it stopped; with all sets there,
-``docs/benchmarks/real-sets.md`` is written from them.
+Each finished set is kept under ``--work`` as JSON, so the command goes on where it stopped; and
+``docs/benchmarks/real-sets.md`` is written from those that are there and names those that are not.
 """
 
 from __future__ import annotations
@@ -50,10 +50,11 @@ def main() -> None:
             made.seconds = round(time.monotonic() - began)
             kept.write_text(json.dumps(made.as_dict(), indent=1), encoding="utf-8")
         print(markdown(Table(**json.loads(kept.read_text(encoding="utf-8")))), flush=True)
-    done = [arguments.work / f"{name}.json" for name in makers]
-    tables = [Table(**json.loads(path.read_text(encoding="utf-8"))) for path in done if path.is_file()]
-    if len(tables) == len(makers):
-        arguments.out.write_text("\n".join([HEAD, *map(markdown, tables)]), encoding="utf-8")
+    done = {name: arguments.work / f"{name}.json" for name in makers}
+    there = [Table(**json.loads(path.read_text(encoding="utf-8"))) for path in done.values() if path.is_file()]
+    missing = [name for name, path in done.items() if not path.is_file()]
+    lacking = [f"Not made yet: {', '.join(missing)}.\n"] if missing else []
+    arguments.out.write_text("\n".join([HEAD, *lacking, *map(markdown, there)]), encoding="utf-8")
 
 
 def makers_of(work: Path, minutes: float) -> dict[str, Callable[[], Table]]:
