@@ -18,10 +18,9 @@ from scipy.optimize import minimize
 from geossl.errors import InputError
 
 LinearKind = Literal["multinomial", "multilabel", "ridge"]
-BALANCES = (1.0, 0.25, 0.06, 0.0)
+BALANCES = (0.0, 0.06, 0.25, 1.0)
 """Weights of the first kinds of features against the last that are tried; 0 leaves the first ones out, so that joining
-kinds is never worse on the validation part than the last ones alone. Of equal scores the largest weight wins: what
-validation cannot tell apart says nothing against the first kinds."""
+kinds is never worse on the validation part than the last ones alone. Of equal scores the smallest weight wins."""
 STRENGTHS = tuple(10.0**power for power in range(-2, 5))
 """Inverse regularisation C that is tried; larger bends more to the labels."""
 _ITERATIONS = 150

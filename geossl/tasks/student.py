@@ -26,6 +26,7 @@ from geossl.tasks.heads import Head
 from geossl.tasks.scratch import CROP, dihedral, predict_chips, predict_pixels, run_steps
 from geossl.tasks.soft import Agreement, Net, Softening, softening
 from geossl.tasks.sources import open_source
+from geossl.tasks.warm_start import warm_start
 from geossl.training.compute import Compute, choose_compute
 
 BATCH, RATE = 32, 1e-3
@@ -166,8 +167,11 @@ def teach(
     )
     val = validation(world)
     teacher = head.net.to(compute.device)
-    soft = softening(head.task, teacher, _some(head, world, compute), temperature)
+    channels = head.select(world.data.chips.bands)
+    seen = ((values.to(compute.device), clear.to(compute.device)) for values, clear in _some(world, channels))
+    soft = softening(head.task, teacher, seen, temperature)
     before = _agreement(head, net, world, val, compute, soft)
+    warm_start(net, _answers(head, net, world, soft, compute), seed)
     with track("distilling", steps) as bar:
         batches = _Batches(head, net, world, train, soft, compute, seed)
         run_steps(net, batches, soft.loss, RATE, steps, seed, compute, bar)
@@ -227,12 +231,23 @@ def _window(values: Tensor, clear: Tensor, soft: Softening, rng: np.random.Gener
     return values[inside], clear[inside]
 
 
-def _some(head: Head, world: World, compute: Compute) -> Iterator[tuple[Tensor, Tensor]]:
-    """Up to 64 training chips, evenly, as the teacher takes them."""
+def _some(world: World, channels: list[int] | None) -> Iterator[tuple[Tensor, Tensor]]:
+    """Up to 64 training chips, evenly."""
     train = world.part("train")
     some = train[np.unique(np.linspace(0, len(train) - 1, min(64, len(train))).astype(int))]
-    for _, values, clear in world.data.batches(some, head.select(world.data.chips.bands)):
-        yield values.to(compute.device), clear.to(compute.device)
+    for _, values, clear in world.data.batches(some, channels):
+        yield values, clear
+
+
+@torch.no_grad()
+def _answers(
+    head: Head, net: Net, world: World, soft: Softening, compute: Compute
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Some training chips as the student takes them, and what the teacher says of them in the student's units."""
+    theirs, ours = world.channels(head.net), world.channels(net)
+    for values, clear in _some(world, None):
+        said = head.net(values[:, theirs].to(compute.device), clear.to(compute.device)).float().cpu()
+        yield values[:, ours], clear, (said - soft.mean) / soft.spread
 
 
 def _agreement(
