@@ -20,6 +20,8 @@ from typing import Any
 import flows_kit as kit
 import pytest
 
+from geossl.config import read_yaml
+
 STAGES = {
     "index": "geossl.cube.index._add",
     "tiles": "geossl.chips.build.write_store_manifest",
@@ -207,7 +209,8 @@ def test_a_server_that_goes_away_in_mid_run_costs_no_work(
     address, process = start_server(tmp_path / "prefect")
     given = words(archive, head, tmp_path / "log")
     try:
-        started = kit.start(home, "flows.monitor", *given, PREFECT_API_URL=address)
+        # asking a server that is gone only once more, so that the run ends in a minute and not in many
+        started = kit.start(home, "flows.monitor", *given, PREFECT_API_URL=address, PREFECT_CLIENT_MAX_RETRIES="1")
         store = home / "chips" / "malardalen" / "sandbox_s2_l2a" / "manifest.json"
         kit.wait_for("the tiles", store.is_file, 300, started)
     finally:
@@ -297,6 +300,29 @@ def test_on_schedule_from_one_process_a_new_scene_is_picked_up_and_nothing_leave
             stop(process)
     assert [version[:7] for version in told(log)] == ["2018-08", "2018-09"]
     assert not (tmp_path / "connections").exists(), (tmp_path / "connections").read_text()
+
+
+@pytest.mark.slow
+def test_workers_of_ones_own_take_the_same_deployments_with_their_schedules(server: str, tmp_path: Path) -> None:
+    def prefect(*given: str) -> None:
+        done = subprocess.run(
+            [sys.executable, "-m", "prefect", "--no-prompt", *given],
+            cwd=kit.ROOT,
+            env=kit.environment(tmp_path, PREFECT_API_URL=server, PREFECT_HOME=str(tmp_path)),
+            capture_output=True,
+            text=True,
+            timeout=400,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    prefect("work-pool", "create", "geossl", "--type", "process")
+    prefect("deploy", "--all")
+    made = {one["name"]: one for one in ask(server, "deployments/filter", {})}
+    named = {one["name"] for one in read_yaml(kit.ROOT / "prefect.yaml")["deployments"]}
+    assert named <= set(made) and {made[name]["work_pool_name"] for name in named} == {"geossl"}
+    weekly = made["drought-malardalen"]
+    assert [one["schedule"]["cron"] for one in weekly["schedules"]] == ["0 5 * * 1"]
+    assert "task" in weekly["parameter_openapi_schema"]["properties"]
 
 
 def test_wrong_input_is_told_before_a_server_is_started(home: Path) -> None:
