@@ -149,6 +149,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--view-px", type=int, default=32, help="side of a view; small: more steps")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--weights", help="a file of weights for the row 'transfer'")
+    parser.add_argument("--weights-bands", nargs="+", help="names of its input bands, where the file does not say them")
     parser.add_argument("--sandbox-km", type=float, help="side of the simulated landscape, by default its own 12.8")
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), help="processes of one thread")
     parser.add_argument("--work", type=Path, default=ROOT / ".geossl" / "methods-table", help="kept runs")
@@ -157,8 +158,9 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     work = given.work.absolute()
     settings = Settings(
-        work, given.minutes_per_run, given.samples, given.view_px, given.seed, given.sandbox_km, given.weights
-    )
+        work, given.minutes_per_run, given.samples, given.view_px, given.seed, given.sandbox_km, given.weights,
+        tuple(given.weights_bands or ()),
+    )  # fmt: skip
     check_settings(settings)
     runs = runs_of(given.sets, given.methods, given.weights is not None)
     if not given.table_only:
@@ -175,7 +177,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def check_settings(settings: Settings) -> None:
     """Refuse to mix rows of other settings: the work folder says which ones its rows have."""
-    facts = {key: value for key, value in vars(settings).items() if key not in {"work", "weights"}}
+    facts = {key: value for key, value in vars(settings).items() if key not in {"work", "weights", "weights_bands"}}
     path = settings.work / "settings.json"
     if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != facts:
         raise SystemExit(f"{settings.work} holds rows of other settings ({path.read_text()}): give another --work")

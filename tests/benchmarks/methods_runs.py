@@ -49,6 +49,7 @@ class Settings:
     seed: int
     size_km: float | None
     weights: str | None = None
+    weights_bands: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -194,7 +195,8 @@ def transfer(run: Run, study: Study, settings: Settings) -> tuple[dict[str, Any]
     assert settings.weights is not None
     mean, std = band_statistics(study.chips, study.train, settings.seed)
     backbone = seeded_encoder(ENCODER, study.chips.bands, settings.seed)
-    report = load_weights(backbone, settings.weights, allow_partial=True, mean=mean, std=std)
+    bands = settings.weights_bands or None
+    report = load_weights(backbone, settings.weights, allow_partial=True, bands=bands, mean=mean, std=std)
     said = probed(study, encoder_features(Encoder(backbone, mean, std).eval(), study))
     return {"weights": str(report)}, said
 

@@ -36,7 +36,7 @@ VIEWS = {
 
 SETTINGS = {
     "byol": {"momentum": 0.9},  # 360 steps are too few for a target that needs 100 to follow
-    "swav": {"epsilon": 0.03, "prototypes": 60},
+    "swav": {"prototypes": 60},
 }
 LENGTHS = {"moco2": (80, 2e-2)}  # its head has no batch norm: 192 keys that are all alike at first take long to part
 """Epochs and rate, where they are not the usual ones."""
