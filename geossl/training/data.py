@@ -26,6 +26,8 @@ from geossl.views.recipe import Recipe
 
 MIN_CLEAR = 0.5
 """Chips with a smaller share of clear pixels are not trained on: hardly a view of them would be valid."""
+LEAST_SPREAD = 0.01
+"""Reflectance; the offset that views add."""
 STATISTICS_CHIPS = 2000
 _LOAD_AT_ONCE = 256
 _EMBED_AT_ONCE = 128
@@ -90,7 +92,12 @@ def in_time(stamps: pd.Series, period: Period | None, months: tuple[int, ...] | 
 
 
 def band_statistics(chips: ChipSet, rows: np.ndarray, seed: int) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each band in reflectance, over clear pixels of at most 2000 chips of ``rows``."""
+    """Mean and standard deviation of each band in reflectance, over clear pixels of at most 2000 chips of ``rows``.
+
+    A deviation is at least :data:`LEAST_SPREAD`: the cirrus band of cloudless scenes varies by 0.0005, and stretched by
+    that the offset and noise of views, which are in reflectance, would be twenty of its deviations in every view and
+    absent from every clean image.
+    """
     if len(rows) > STATISTICS_CHIPS:
         chosen = np.random.default_rng(step_seed(seed, -1)).choice(rows, STATISTICS_CHIPS, replace=False)
         rows = np.sort(chosen)
@@ -115,7 +122,7 @@ def band_statistics(chips: ChipSet, rows: np.ndarray, seed: int) -> tuple[list[f
             where=chips.path,
             remedy="leave the band out when the tiles are built",
         )
-    return mean.tolist(), std.tolist()
+    return mean.tolist(), np.maximum(std, LEAST_SPREAD).tolist()
 
 
 def fill_bands(values: np.ndarray) -> np.ndarray:
