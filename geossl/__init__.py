@@ -22,12 +22,18 @@ _VERBS = {
     "pretrain": "geossl.training.pretrain",
     "load_encoder": "geossl.encoders.saved",
     "finetune": "geossl.tasks.finetune",
+    "evaluate": "geossl.tasks.evaluate",
     "distill": "geossl.tasks.distill",
     "make_map": "geossl.maps.make",
     "make_index_map": "geossl.maps.index",
+    "make_task_map": "geossl.maps.task_map",
+    "map_areas": "geossl.maps.areal",
+    "draw_sample": "geossl.maps.areal",
     "embed": "geossl.maps.embed",
     "map_level": "geossl.maps.level",
     "label_template": "geossl.tasks.template",
+    "check_labels": "geossl.tasks.labels_check",
+    "suggest_labels": "geossl.tasks.labels_suggest",
     "examine": "geossl.doctor.examine",
 }
 
@@ -39,13 +45,19 @@ if TYPE_CHECKING:
     from geossl.cube.status import cube_status as cube_status
     from geossl.doctor.examine import examine as examine
     from geossl.encoders.saved import load_encoder as load_encoder
+    from geossl.maps.areal import draw_sample as draw_sample
+    from geossl.maps.areal import map_areas as map_areas
     from geossl.maps.embed import embed as embed
     from geossl.maps.index import make_index_map as make_index_map
     from geossl.maps.level import map_level as map_level
     from geossl.maps.make import make_map as make_map
+    from geossl.maps.task_map import make_task_map as make_task_map
     from geossl.sandbox.create import create_sandbox as create_sandbox
     from geossl.tasks.distill import distill as distill
+    from geossl.tasks.evaluate import evaluate as evaluate
     from geossl.tasks.finetune import finetune as finetune
+    from geossl.tasks.labels_check import check_labels as check_labels
+    from geossl.tasks.labels_suggest import suggest_labels as suggest_labels
     from geossl.tasks.template import label_template as label_template
     from geossl.training.pretrain import pretrain as pretrain
 

@@ -12,7 +12,7 @@ import pandas as pd
 from geossl.products import Encoding
 
 Rows = Sequence[int] | np.ndarray
-LabelKind = Literal["class", "multilabel", "mask"]
+LabelKind = Literal["class", "multilabel", "mask", "number", "shares"]
 
 TABLE_COLUMNS = ("chip", "tile", "block", "datetime", "clear", "geometry", "crs", "left", "top")
 """Columns that the table of every chip set has.

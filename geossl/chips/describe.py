@@ -39,11 +39,12 @@ class ChipLabels(Settings):
     """Where the labels of ready chips are."""
 
     kind: LabelKind
-    """``class``: one name a chip. ``multilabel``: several names a chip. ``mask``: a raster a chip."""
+    """``class``: one name a chip. ``multilabel``: several names a chip. ``mask``: a raster a chip. ``number``: a
+    quantity a chip. ``shares``: the proportion of each class in a chip, in a column named as the class."""
     column: str | None = None
     separator: str = "|"
     keep: tuple[str, ...] = ()
-    """The labels to use, in this order; empty: all, sorted by name."""
+    """The labels to use, in this order; empty: all, sorted by name. For shares: the columns, and so the classes."""
     folder: str | None = None
     """For masks: the folder (relative to the index) of rasters named as the chips."""
     classes: dict[int, str] | None = None
@@ -55,7 +56,9 @@ class ChipLabels(Settings):
     def _whole(self) -> ChipLabels:
         if self.kind == "mask" and not (self.folder and self.classes):
             raise ValueError("labels of kind 'mask' need 'folder' and 'classes'")
-        if self.kind != "mask" and not self.column:
+        if self.kind == "shares" and len(self.keep) < 2:
+            raise ValueError("labels of kind 'shares' need 'keep', the columns with the classes' proportions")
+        if self.kind not in ("mask", "shares") and not self.column:
             raise ValueError(f"labels of kind '{self.kind}' need 'column'")
         return self
 

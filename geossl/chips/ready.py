@@ -60,7 +60,7 @@ class ReadyChips:
 
     @property
     def label_kind(self) -> LabelKind | None:
-        """``class``, ``multilabel``, ``mask``, or None for chips without labels."""
+        """``class``, ``multilabel``, ``mask``, ``number``, ``shares``, or None for chips without labels."""
         return self.settings.labels.kind if self.settings.labels else None
 
     def load(self, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
@@ -87,11 +87,13 @@ class ReadyChips:
         return data, flags
 
     def labels(self, rows: Rows) -> np.ndarray:
-        """Labels of the given rows: class ids (n,) int64, a 0/1 matrix (n, label) uint8, or masks (n, y, x) uint8 of
-        indices into ``label_names`` where 255 means no label.
+        """Labels of the given rows: class ids (n,) int64, a 0/1 matrix (n, label) uint8, masks (n, y, x) uint8 of
+        indices into ``label_names`` where 255 means no label, numbers (n,) float32, or proportions (n, label) float32
+        whose rows sum to 1.
 
         Raises:
-            InputError: the set has no labels, or a mask holds a value that the description does not name.
+            InputError: the set has no labels, a mask holds a value that the description does not name, or numbers or
+                proportions are none.
         """
         wanted = np.asarray(rows, dtype=np.int64)
         if self.settings.labels is None:
@@ -102,6 +104,8 @@ class ReadyChips:
             )
         if self.label_kind == "mask":
             return np.stack([self._mask(int(row)) for row in wanted]) if len(wanted) else self._no_masks()
+        if self.label_kind in ("number", "shares"):
+            return self._numbers[wanted]
         place = {name: number for number, name in enumerate(self.label_names)}
         texts = [self._label_texts[row] for row in wanted]
         if self.label_kind == "class":
@@ -112,6 +116,29 @@ class ReadyChips:
                 if label in place:
                     hot[row, place[label]] = 1
         return hot
+
+    @cached_property
+    def _numbers(self) -> np.ndarray:
+        """Quantities (N,), or proportions (N, label), of all chips."""
+        labels = self.settings.labels
+        assert labels is not None
+        columns = list(labels.keep) if labels.kind == "shares" else [str(labels.column)]
+        for column in columns:
+            _need(self.table, column, self.path, "labels")
+        values = self.table[columns].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+        good = np.isfinite(values).all(axis=1)
+        if labels.kind == "shares":
+            good &= (values >= 0).all(axis=1) & (np.abs(values.sum(axis=1) - 1) <= 0.01)
+            values = values / np.where(good, values.sum(axis=1), 1.0)[:, None]
+        if not good.all():
+            raise InputError(
+                "labels that are no numbers" if labels.kind == "number" else "proportions that do not sum to 1",
+                where=f"{self.path}: {', '.join(columns)}",
+                found=f"{self.table.loc[~good, columns].iloc[0].to_dict()} of chip {self.table['chip'][~good].iloc[0]};"
+                f" {int((~good).sum())} of {len(good)} chips",
+                remedy="correct these rows, or drop them from the index",
+            )
+        return (values if labels.kind == "shares" else values[:, 0]).astype(np.float32)
 
     def _no_masks(self) -> np.ndarray:
         return np.empty((0, *self.shape), dtype=np.uint8)
@@ -233,7 +260,7 @@ class ReadyChips:
 
     def _label_column(self) -> list[str]:
         labels = self.settings.labels
-        if labels is None or labels.kind == "mask":
+        if labels is None or labels.kind not in ("class", "multilabel"):
             return []
         assert labels.column is not None
         _need(self.table, labels.column, self.path, "labels")
@@ -246,6 +273,8 @@ class ReadyChips:
         if labels.kind == "mask":
             assert labels.classes is not None
             return tuple(labels.classes.values())
+        if labels.kind in ("number", "shares"):
+            return labels.keep
         multi = labels.kind == "multilabel"
         found = {part for text in self._label_texts for part in (self._split(text) if multi else [text])}
         if not labels.keep:

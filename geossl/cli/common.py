@@ -24,6 +24,10 @@ PeriodOption = Annotated[
 MonthsOption = Annotated[str | None, typer.Option("--months", help="Months of the year to use: 5-9 or 4,6,8.")]
 OutOption = Annotated[str | None, typer.Option("--out", "-o", help="Directory for the result.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one machine-readable line on stdout at the end.")]
+OtherPixelsOption = Annotated[
+    bool,
+    typer.Option("--other-pixels", help="Take pixels of another size or radiometry than was learnt from, as they are."),
+]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
 SeedOption = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
 

@@ -9,6 +9,7 @@ import typer
 from geossl.cli.common import (
     JsonOption,
     MonthsOption,
+    OtherPixelsOption,
     OutOption,
     PeriodOption,
     ProductOption,
@@ -43,6 +44,28 @@ def finetune(
     leave_out: Annotated[
         str | None, typer.Option("--leave-out", help="year: also withhold the labels of each year in turn.")
     ] = None,
+    strategy: Annotated[
+        str | None,
+        typer.Option(
+            "--strategy",
+            help="frozen: the encoder stays as it is (usual). finetune: it learns on. pseudo: the head's own confident"
+            " answers teach it too.",
+        ),
+    ] = None,
+    decoder: Annotated[
+        str | None, typer.Option("--decoder", help="linear (usual), fpn or unet; for tasks of pixels.")
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            "--weights",
+            help="Compare with these weights in the encoder's place: torchgeo's name, .pth, .safetensors, directory.",
+        ),
+    ] = None,
+    weights_bands: Annotated[
+        str | None, typer.Option("--weights-bands", help="Bands of a file of weights in its order: red,green,blue.")
+    ] = None,
+    other_pixels: OtherPixelsOption = False,
     product: ProductOption = None,
     period: PeriodOption = None,
     months: MonthsOption = None,
@@ -52,8 +75,9 @@ def finetune(
 ) -> None:
     """Teach a head for a task from sparse labels, and see what it is worth on held-out blocks.
 
-    The head directory holds the weights, a manifest, and report.html with the controls beside it: a random encoder,
-    learning from scratch, spectral statistics, and the task's own indices.
+    A head is a linear layer on a frozen encoder, unless --strategy, --decoder or the task's YAML say otherwise. Its
+    directory holds the weights, a manifest, and report.html with the controls beside it: a random encoder, learning
+    from scratch, spectral statistics, and the task's own indices.
     """
 
     def work() -> FinetuneResult:
@@ -72,6 +96,11 @@ def finetune(
             seed=seed,
             labels_per_class=labels_per_class,
             leave_out=leave_out,
+            strategy=strategy,
+            decoder=decoder,
+            weights=weights,
+            weights_bands=weights_bands,
+            other_pixels=other_pixels,
         )
 
     run_verb(work, as_json, _text)

@@ -18,14 +18,15 @@ from geossl.cli.common import (
 
 if TYPE_CHECKING:
     from geossl.tasks.labels_check import LabelsCheckResult
+    from geossl.tasks.labels_suggest import SuggestResult
     from geossl.tasks.template import TemplateResult
 
-app = typer.Typer(no_args_is_help=True, help="Label files: an empty one to fill in, and a check.")
+app = typer.Typer(no_args_is_help=True, help="Label files: an empty one to fill in, a check, and where to label next.")
 
 
 @app.callback()
 def _group() -> None:
-    """Label files: an empty one to fill in, and a check."""
+    """Label files: an empty one to fill in, a check, and where to label next."""
 
 
 @app.command("template")
@@ -90,6 +91,60 @@ def check(
         )
 
     run_verb(work, as_json, _checked)
+
+
+@app.command("suggest")
+def suggest(
+    encoder: Annotated[str, typer.Option("--encoder", "-e", help="An encoder that geossl pretrain wrote.")],
+    task: Annotated[str, typer.Option("--task", "-t", help="A shipped task, or the .yaml of your own.")],
+    out: Annotated[str, typer.Option("--out", "-o", help="The new file to fill in (.gpkg).")],
+    head: Annotated[str | None, typer.Option("--head", help="A head of this task: look where it is unsure.")] = None,
+    labels: Annotated[str | None, typer.Option("--labels", "-l", help="What is labelled already.")] = None,
+    region: RegionOption = None,
+    chips: Annotated[str | None, typer.Option("--chips", help="A chip store, or an index of ready chips.")] = None,
+    count: Annotated[int, typer.Option("--count", "-n", help="How many places.")] = 50,
+    product: ProductOption = None,
+    period: PeriodOption = None,
+    months: MonthsOption = None,
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Choose the places where the next labels help most, as a GeoPackage to fill in, with a page of pictures.
+
+    Example: geossl labels suggest -e ENCODER --head HEAD -l labels.gpkg -t water --region malaren -o next.gpkg
+    """
+
+    def work() -> SuggestResult:
+        from geossl.tasks.labels_suggest import suggest_labels
+
+        return suggest_labels(
+            task,
+            encoder=encoder,
+            out=out,
+            head=head,
+            labels=labels,
+            region=region,
+            chips=chips,
+            count=count,
+            product=product,
+            period=period,
+            months=months,
+            seed=seed,
+        )
+
+    run_verb(work, as_json, _suggested)
+
+
+def _suggested(result: SuggestResult) -> str:
+    return "\n".join(
+        [
+            f"{result.path}",
+            f"  places     {result.count} of {result.candidates} candidates, in {len(result.blocks)} blocks",
+            f"  doubt      {result.doubt_from}",
+            f"  blocks     {result.rule}",
+            f"  look at    {result.report}",
+        ]
+    )
 
 
 def _checked(result: LabelsCheckResult) -> str:

@@ -11,7 +11,22 @@ from typing import Annotated
 import typer
 
 from geossl import __version__
-from geossl.cli import cube, distill, doctor, embed, finetune, labels, maps, pretrain, sandbox, tiles, views, water
+from geossl.cli import (
+    areas,
+    cube,
+    distill,
+    doctor,
+    embed,
+    evaluate,
+    finetune,
+    labels,
+    maps,
+    pretrain,
+    sandbox,
+    tiles,
+    views,
+    water,
+)
 
 app = typer.Typer(
     name="geossl",
@@ -29,10 +44,12 @@ app.add_typer(labels.app, name="labels")
 app.add_typer(views.app, name="views")
 app.command("pretrain")(pretrain.pretrain)
 app.command("finetune")(finetune.finetune)
+app.command("evaluate")(evaluate.evaluate)
 app.command("distill")(distill.distill)
 app.command("map")(maps.make_map)
 app.command("embed")(embed.embed)
 app.command("level")(water.level)
+app.command("areas")(areas.areas)
 app.command("doctor")(doctor.doctor)
 
 

@@ -10,6 +10,7 @@ from geossl.cli.common import (
     DryRunOption,
     JsonOption,
     MonthsOption,
+    OtherPixelsOption,
     OutOption,
     PeriodOption,
     ProductOption,
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 
 def make_map(
     head: Annotated[str | None, typer.Option("--head", help="A head's directory (geossl finetune).")] = None,
+    task: Annotated[
+        str | None,
+        typer.Option("--task", "-t", help="What a task gives without a head: aquatic-vegetation, surface-water, …"),
+    ] = None,
     index: Annotated[
         str | None, typer.Option("--index", help="Instead of a head: ndvi, ndmi, ndwi, mndwi, ndre, nbr or ndti.")
     ] = None,
@@ -41,7 +46,7 @@ def make_map(
     ] = None,
     per_month: Annotated[bool, typer.Option("--per-month", help="With --index: a layer for each month.")] = False,
     against: Annotated[
-        str | None, typer.Option("--against", help="With --index: also the change against this raster.")
+        str | None, typer.Option("--against", help="Also the change against this raster (with --task or --index).")
     ] = None,
     region: RegionOption = None,
     period: PeriodOption = None,
@@ -57,15 +62,21 @@ def make_map(
     zone_name: Annotated[
         str | None, typer.Option("--zone-name", help="The column of --zones with their names.")
     ] = None,
+    trust: Annotated[
+        bool,
+        typer.Option("--trust", help="With --head: also how far to trust each pixel (trust.tif)."),
+    ] = False,
+    other_pixels: OtherPixelsOption = False,
     out: OutOption = None,
     as_json: JsonOption = False,
     dry_run: DryRunOption = False,
 ) -> None:
-    """Map a region with a head, or a spectral index without any model: COGs with colours and class names, QGIS style,
-    STAC, quick-look picture.
+    """Map a region with a head, or without any model what a task's rule says or a spectral index: COGs with colours and
+    class names, QGIS style, STAC, quick-look picture.
 
     Examples: geossl map --head heads/drought-malardalen --region malardalen --period 2018-06/2018-08   |   geossl map
-    --index ndvi --composite max --months 5-9 --threshold 0.3 --within water --per-month --region vanern
+    --task surface-water --region vanern --period 2018/2022   |   geossl map --index ndvi --composite max --months 5-9
+    --threshold 0.3 --within water --per-month --region vanern
     """
     arguments: dict[str, Any] = {
         "region": region,
@@ -85,23 +96,36 @@ def make_map(
     def work() -> MapResult | MapPlan | IndexMapResult:
         from geossl.errors import InputError
 
-        if (head is None) == (index is None):
+        if (head is None and task is None) == (index is None):
             raise InputError(
-                "say what to map", expected="--head DIR, or --index NAME", found="both" if head else "neither"
+                "say what to map",
+                expected="--head DIR, --task NAME, or --index NAME",
+                found="none of them" if index is None else "several",
             )
+        if (trust or other_pixels) and (head is None or task is not None):
+            raise InputError("--trust and --other-pixels are for maps of a head alone", where="--trust")
+        asked: dict[str, Any] = {"threshold": threshold, "within": within, "per_month": per_month, "against": against}
+        if task is not None:
+            from geossl.maps.task_map import make_task_map, plan_task_map
+
+            if composite is not None:
+                raise InputError("--composite: the task's rule says it", where="--task")
+            if dry_run:
+                return plan_task_map(task, head=head, **arguments)
+            return make_task_map(task, head=head, **arguments, **asked, **tables)
         if head is not None:
             from geossl.maps.make import make_map, plan_map
 
             used = [name for name, value in only_index.items() if value is not None]
             if used:
                 raise InputError(f"{', '.join(used)}: only for a map with --index", where="--head")
-            return plan_map(head, **arguments) if dry_run else make_map(head, **arguments, **tables)
+            of_head: dict[str, Any] = {**arguments, "trust": trust, "other_pixels": other_pixels}
+            return plan_map(head, **of_head) if dry_run else make_map(head, **of_head, **tables)
         from geossl.maps.index import make_index_map, plan_index_map
 
         assert index is not None
         if dry_run:
             return plan_index_map(index, composite or "median", **arguments)
-        asked: dict[str, Any] = {"threshold": threshold, "within": within, "per_month": per_month, "against": against}
         return make_index_map(index, composite or "median", **arguments, **asked, **tables)
 
     run_verb(work, as_json, _plan_text if dry_run else _text)
@@ -119,6 +143,7 @@ def _index_text(result: IndexMapResult) -> str:
         month = "" if row["month"] is None else f"month {row['month']:>2}  "
         lines.append(f"  {month}{row['class']:<24} {row['hectares']:>12,.1f} ha  ({row['layer']})")
     lines += [f"  layer    {layer}" for layer in result.layers]
+    lines += [f"  change   {result.change}"] if result.change else []
     lines += [f"  table    {table}" for table in ((result.table,) if result.table else ()) + result.zones]
     return "\n".join(lines)
 

@@ -70,27 +70,17 @@ def encoder_item(encoder: Encoder, facts: Mapping[str, Any], weights: str, name:
         weights: file name of the weights.
         name: id of the item: the directory's name.
     """
-    extent = facts.get("extent") or {}
-    geometry = extent.get("geometry")
-    start, end = (_when(extent.get(key), other) for key, other in zip(("start", "end"), _ALWAYS, strict=True))
-    item = pystac.Item(
-        id=name,
-        geometry=geometry,
-        bbox=None if geometry is None else list(shapely.geometry.shape(geometry).bounds),
-        datetime=None,
-        start_datetime=start,
-        end_datetime=end,
-        properties={"description": _description(encoder, facts), "geossl:metrics": facts.get("metrics") or {}},
-    )
+    properties = {"description": _description(encoder, facts), "geossl:metrics": facts.get("metrics") or {}}
+    item = item_of(name, facts.get("extent") or {}, properties)
     method = str(facts.get("method", "not said"))
     trained = method != "random"
     hyperparameters = {key: facts[key] for key in _TRAINING if facts.get(key) is not None}
     bytes_of = sum(tensor.numel() * tensor.element_size() for tensor in encoder.state_dict().values())
     MLMExtension.ext(item, add_if_missing=True).apply(
         name=name,
-        architecture=_FAMILIES.get(encoder.backbone.name, encoder.backbone.name),
+        architecture=family(encoder),
         tasks=[TaskType.SIMILARITY_SEARCH],
-        input=[_input(encoder)],
+        input=[reflectance_input(encoder)],
         output=[_output(encoder)],
         framework="PyTorch",
         framework_version=torch.__version__.partition("+")[0],
@@ -106,7 +96,7 @@ def encoder_item(encoder: Encoder, facts: Mapping[str, Any], weights: str, name:
         title="Weights, with the normalisation as buffers",
         media_type="application/octet-stream; framework=pytorch; format=safetensors",
         roles=["mlm:model", "mlm:weights"],
-        extra_fields={"bands": _bands(encoder.bands)},
+        extra_fields={"bands": bands_of(encoder.bands)},
     )
     item.add_asset("weights", asset)
     AssetGeneralMLMExtension.ext(asset).apply(
@@ -117,7 +107,28 @@ def encoder_item(encoder: Encoder, facts: Mapping[str, Any], weights: str, name:
     return written
 
 
-def _input(encoder: Encoder) -> ModelInput:
+def item_of(name: str, extent: Mapping[str, Any], properties: dict[str, Any]) -> pystac.Item:
+    """An item over a training extent (:func:`training_extent`; empty: no place and all times)."""
+    geometry = extent.get("geometry")
+    start, end = (_when(extent.get(key), other) for key, other in zip(("start", "end"), _ALWAYS, strict=True))
+    return pystac.Item(
+        id=name,
+        geometry=geometry,
+        bbox=None if geometry is None else list(shapely.geometry.shape(geometry).bounds),
+        datetime=None,
+        start_datetime=start,
+        end_datetime=end,
+        properties=properties,
+    )
+
+
+def family(encoder: Encoder) -> str:
+    """The architecture as papers name it."""
+    return _FAMILIES.get(encoder.backbone.name, encoder.backbone.name)
+
+
+def reflectance_input(encoder: Encoder) -> ModelInput:
+    """Reflectance of the encoder's bands, and how it is scaled inside."""
     structure = InputStructure.create(
         shape=[-1, len(encoder.bands), -1, -1],
         dim_order=["batch", "channel", "height", "width"],
@@ -152,7 +163,8 @@ def _output(encoder: Encoder) -> ModelOutput:
     )
 
 
-def _bands(names: Sequence[str]) -> list[dict[str, Any]]:
+def bands_of(names: Sequence[str]) -> list[dict[str, Any]]:
+    """Common names with their wavelengths (µm), as ``bands`` of an asset."""
     known = wavelengths()
     return [{"name": name} | ({"eo:center_wavelength": known[name]} if name in known else {}) for name in names]
 

@@ -1,8 +1,9 @@
 """What the neighbours in a feature space say of each label: keep it, look at it, or remove it.
 
 Two witnesses that err differently are heard: the vote of the nearest labels, and a linear model that has not seen the
-label's block (confident learning, Northcutt et al. 2021, arXiv:1911.00068: a class is only named against the label
-where the model is at least as sure as it usually is of that class). Both against a label: remove. One: look at it.
+label's block. What they say for a label is measured by what they usually say for labels of its class (as confident
+learning does, Northcutt et al. 2021, arXiv:1911.00068). Under a quarter of the usual on average: remove. Under half:
+look at it. Numbers: both witnesses far from the label, or one.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ FEWEST = 6
 _FOLDS = 5
 _FAR = 3.5
 """Robust standard scores beyond which a number, or a distance, is an outlier."""
+_LITTLE, _SOME = 0.25, 0.5
+"""Support, as a share of the usual one, below which a label is to be removed, or looked at."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,8 @@ class Verdicts:
     """A verdict a label.
 
     ``verdict`` (n,) text; ``agreement`` (n,) share of the neighbours with the label's class (numbers: minus the robust
-    score of the difference); ``instead`` (n,) the class or number that the neighbours say; ``outlier`` (n,) bool,
+    score of the difference); ``instead`` (n,) the class or number that the neighbours say (see
+    :func:`judge_several` for several labels); ``outlier`` (n,) bool,
     unlike all other labels; ``doubt`` (n,) float: larger is more suspicious, to sort by.
     """
 
@@ -53,35 +57,80 @@ def judge(features: np.ndarray, values: np.ndarray, blocks: np.ndarray) -> Verdi
     numbers = values.dtype.kind == "f"
     if len(values) < FEWEST or len(np.unique(values)) < 2:
         return None
-    k = min(NEIGHBOURS, len(values) - 1)
-    distance, index = NearestNeighbors(n_neighbors=k + 1).fit(features).kneighbors(features)
-    own = index == np.arange(len(values))[:, None]
-    own[~own.any(axis=1), -1] = True  # more than k twins: itself is not among them
-    index, distance = index[~own].reshape(-1, k), distance[~own].reshape(-1, k)
-    outlier = _scores(np.log(distance.mean(axis=1) + 1e-9)) > _FAR
+    index, outlier = _neighbourhood(features, 1 if numbers else len(np.unique(values)))
     if numbers:
         near = values[index].mean(axis=1)
         votes, model = np.abs(_scores(values - near)), np.abs(_scores(values - _ridge(features, values, blocks)))
         against = np.column_stack([votes > _FAR, model > _FAR])
-        agreement, instead, doubt = -votes, near, votes + model
-    else:
-        classes, codes = np.unique(values, return_inverse=True)
-        own_class = np.arange(len(classes)) == codes[:, None]
-        share = (codes[index][:, :, None] == np.arange(len(classes))).mean(axis=1)
-        # A rare class is outvoted wherever it meets a common one: votes count against its frequency.
-        weighed = share / (own_class.mean(axis=0) ** 0.5)
-        sure = _logistic(features, codes, len(classes), blocks)
-        usual = np.array([sure[codes == one, one].mean() for one in range(len(classes))])
-        other = np.where(own_class, -1.0, sure)
-        named = other.argmax(axis=1)
-        given = sure[np.arange(len(codes)), codes]
-        by_model = (other.max(axis=1) >= np.minimum(usual[named], 0.9)) & (other.max(axis=1) > given)
-        by_votes = np.where(own_class, -1, weighed).max(axis=1) > 2 * weighed[own_class]
-        against = np.column_stack([by_votes, by_model])
-        agreement, instead = share[own_class], classes[weighed.argmax(axis=1)]
-        doubt = 2 - share[own_class] - given
-    verdict = np.where(against.all(axis=1), REMOVE, np.where(against.any(axis=1) | outlier, LOOK, KEEP))
-    return Verdicts(verdict, agreement, instead, outlier, doubt)
+        verdict = np.where(against.all(axis=1), REMOVE, np.where(against.any(axis=1) | outlier, LOOK, KEEP))
+        return Verdicts(verdict, -votes, near, outlier, votes + model)
+    classes, codes = np.unique(values, return_inverse=True)
+    support, agreement, other = _support(features, index, codes, blocks)
+    verdict = np.where(support < _LITTLE, REMOVE, np.where((support < _SOME) | outlier, LOOK, KEEP))
+    return Verdicts(verdict, agreement, classes[other], outlier, 1 - support)
+
+
+def judge_several(features: np.ndarray, values: np.ndarray, blocks: np.ndarray) -> Verdicts | None:
+    """Verdicts of items that carry any of several labels, each label (yes or no) judged by itself.
+
+    Little support for two labels of an item, or more: remove. For one, or unlike all others: look at. Labels that fewer
+    than three items have, or lack, are not judged.
+
+    Args:
+        features: (n, d) of comparable scale.
+        values: (n, K) 0/1.
+        blocks: (n,) names.
+
+    Returns:
+        ``agreement`` is the mean over the labels, ``doubt`` the largest; ``instead`` (n, K) int8 is 1 where a label
+        seems to be missing, -1 where it seems to be too much. None with too few items, or where no label can be judged.
+    """
+    rare = 3
+    yes = values.sum(axis=0)
+    judged = np.flatnonzero((yes >= rare) & (yes <= len(values) - rare))
+    if len(values) < FEWEST or not len(judged):
+        return None
+    index, outlier = _neighbourhood(features, 2)
+    instead = np.zeros(values.shape, dtype=np.int8)
+    agreement, support = np.zeros((2, len(judged), len(values)))
+    for place, label in enumerate(judged):
+        codes = values[:, label].astype(np.int64)
+        support[place], agreement[place], _ = _support(features, index, codes, blocks)
+        instead[:, label] = np.where(support[place] < _LITTLE, 1 - 2 * codes, 0)
+    wrong = (instead != 0).sum(axis=1)
+    verdict = np.where(wrong >= 2, REMOVE, np.where((wrong == 1) | outlier, LOOK, KEEP))
+    return Verdicts(verdict, agreement.mean(axis=0), instead, outlier, 1 - support.min(axis=0))
+
+
+def _neighbourhood(features: np.ndarray, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """The nearest others of each (n, k), at most half of what a class has, and which are unlike all others (n,)."""
+    k = min(NEIGHBOURS, max(3, len(features) // (2 * classes)))
+    distance, index = NearestNeighbors(n_neighbors=k + 1).fit(features).kneighbors(features)
+    own = index == np.arange(len(features))[:, None]
+    own[~own.any(axis=1), -1] = True  # more than k twins: itself is not among them
+    index, distance = index[~own].reshape(-1, k), distance[~own].reshape(-1, k)
+    return index, _scores(np.log(distance.mean(axis=1) + 1e-9)) > _FAR
+
+
+def _support(
+    features: np.ndarray, index: np.ndarray, codes: np.ndarray, blocks: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What speaks for each class index (n,), 1 as usual for its class; the votes for it; the class named instead.
+
+    Votes and model are each held against what labels of the same class usually get, so that a rare or difficult class,
+    outvoted everywhere, is not suspected as a whole. A witness that knows nothing of a class is not heard on it.
+    """
+    every = np.arange(int(codes.max()) + 1)
+    own = every == codes[:, None]
+    share = (codes[index][:, :, None] == every).mean(axis=1)
+    sure = _logistic(features, codes, len(every), blocks)
+    ratios = np.full((2, len(codes)), np.nan)
+    for ratio, said, least in zip(ratios, (share, sure), (0.05, 0.02), strict=True):
+        usual = np.array([said[codes == one, one].mean() for one in every])[codes]
+        ratio[usual >= least] = said[own][usual >= least] / usual[usual >= least]
+    heard = np.isfinite(ratios)
+    support = np.where(heard.any(axis=0), np.nansum(ratios, axis=0) / np.maximum(heard.sum(axis=0), 1), 1.0)
+    return support, share[own], np.where(own, -1.0, share + sure).argmax(axis=1)
 
 
 def _scores(values: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ import shapely
 from affine import Affine
 from rasterio.features import rasterize
 from shapely import STRtree, box
+from shapely.geometry import mapping
 
 from geossl.labels.read import Labels
 
@@ -26,12 +27,13 @@ class Burned:
 
     ``values``: (y, x) uint8 class indices with 255 where unlabelled, or float32 with NaN. ``places``: (y, x) int32,
     which row of the labels' frame each pixel belongs to, -1 where none. ``conflicts``: pixels that two different
-    labels claim; they are left unlabelled.
+    labels claim; they are left unlabelled. ``contradicted``: positions of those labels (at least two a pixel).
     """
 
     values: np.ndarray
     places: np.ndarray
     conflicts: int
+    contradicted: np.ndarray
 
 
 def burn(frame: gpd.GeoDataFrame, shape: tuple[int, int], transform: Affine, classes: bool) -> Burned:
@@ -47,10 +49,19 @@ def burn(frame: gpd.GeoDataFrame, shape: tuple[int, int], transform: Affine, cla
         transform: pixel to CRS.
         classes: whether values are class indices (else numbers; equal numbers may overlap).
     """
-    shapes, values = _at_least_a_pixel(frame.geometry.to_numpy(), shape, transform), frame["value"].to_numpy()
-    upwards = np.argsort(values, kind="stable")
-    places = _last(shapes, np.arange(len(shapes)), shape, transform)
-    highest, lowest = (_last(shapes, order, shape, transform) for order in (upwards, upwards[::-1]))
+    shapes, values = frame.geometry.to_numpy(), frame["value"].to_numpy()
+    areal = np.isin(shapely.get_type_id(shapes), _AREAL)
+    outlines, order = _outlines(shapes), np.arange(len(shapes))
+    places = _last(outlines, areal, order, shape, transform)
+    small = [one for one in np.setdiff1d(order[areal], places) if not _covers_a_centre(shapes[one], shape, transform)]
+    if small:  # polygons that cover no centre of a pixel become a point within them
+        areal[small] = False
+        outlines[small] = _outlines(shapely.point_on_surface(shapes[small]))
+        places = _last(outlines, areal, order, shape, transform)
+    highest = lowest = places
+    if not np.array_equal(places, _last(outlines, areal, order[::-1], shape, transform)):  # labels overlap
+        upwards = np.argsort(values, kind="stable")
+        highest, lowest = (_last(outlines, areal, one, shape, transform) for one in (upwards, upwards[::-1]))
     labelled = places >= 0
     clash = labelled & (values[np.maximum(highest, 0)] != values[np.maximum(lowest, 0)])
     places[clash] = NO_LABEL
@@ -60,30 +71,37 @@ def burn(frame: gpd.GeoDataFrame, shape: tuple[int, int], transform: Affine, cla
     else:
         burned = np.full(shape, np.nan, dtype=np.float32)
     burned[labelled] = values[places[labelled]]
-    return Burned(burned, places, int(clash.sum()))
+    return Burned(burned, places, int(clash.sum()), np.unique([highest[clash], lowest[clash]]))
 
 
-def _last(shapes: np.ndarray, order: np.ndarray, shape: tuple[int, int], transform: Affine) -> np.ndarray:
+def _outlines(shapes: np.ndarray) -> np.ndarray:
+    """(n,) GeoJSON mappings: made once for all burns, and fast for polygons without holes, which are the most."""
+    found = np.empty(len(shapes), dtype=object)
+    plain = (shapely.get_type_id(shapes) == shapely.GeometryType.POLYGON) & (
+        shapely.get_num_interior_rings(shapes) == 0
+    )
+    corners, owner = shapely.get_coordinates(shapes[plain], return_index=True)
+    rings = np.split(corners, np.flatnonzero(np.diff(owner)) + 1)
+    for place, ring in zip(
+        np.flatnonzero(plain), rings, strict=False
+    ):  # without a plain polygon there is one empty ring
+        found[place] = {"type": "Polygon", "coordinates": [ring.tolist()]}
+    for place in np.flatnonzero(~plain):
+        found[place] = mapping(shapes[place])
+    return found
+
+
+def _last(
+    outlines: np.ndarray, areal: np.ndarray, order: np.ndarray, shape: tuple[int, int], transform: Affine
+) -> np.ndarray:
     """(y, x) int32: which of the shapes, laid down in this order, lies on top; -1 where none does."""
-    areal = np.isin(shapely.get_type_id(shapes), _AREAL)
     top = np.zeros(shape, dtype=np.int32)  # 1 + place in the order
     for some, touched in ((areal, False), (~areal, True)):
         turns = np.flatnonzero(some[order])
         if len(turns):
-            burnt = ((shapes[order[turn]], int(turn) + 1) for turn in turns)
+            burnt = ((outlines[order[turn]], int(turn) + 1) for turn in turns)
             top = np.maximum(top, rasterize(burnt, shape, transform=transform, all_touched=touched, dtype="int32"))
     return np.where(top > 0, order[np.maximum(top - 1, 0)], NO_LABEL).astype(np.int32)
-
-
-def _at_least_a_pixel(shapes: np.ndarray, shape: tuple[int, int], transform: Affine) -> np.ndarray:
-    """The shapes, polygons that cover no pixel centre (too small, or too thin) replaced by a point within them."""
-    areal = np.flatnonzero(np.isin(shapely.get_type_id(shapes), _AREAL))
-    seen = np.unique(_last(shapes[areal], np.arange(len(areal)), shape, transform)) if len(areal) else areal
-    shapes = shapes.copy()
-    for number in np.delete(areal, seen[seen >= 0]):  # under others, or of no centre
-        if not _covers_a_centre(shapes[number], shape, transform):
-            shapes[number] = shapely.point_on_surface(shapes[number])
-    return shapes
 
 
 def _covers_a_centre(polygon: shapely.Geometry, shape: tuple[int, int], transform: Affine) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import shapely
+from pandas.util import hash_array
 from scipy.spatial import cKDTree
 
 from geossl.labels.read import Labels
@@ -17,9 +18,13 @@ _AT_ONCE = 20_000
 def duplicates(labels: Labels) -> np.ndarray:
     """(n,) int64: position of an earlier label with the same geometry, value and date; -1 where there is none."""
     frame = labels.frame
+    shapes, hashed = frame.geometry.to_numpy(), np.empty(len(frame), dtype=np.uint64)
+    for start in range(0, len(shapes), _AT_ONCE):  # 64 bits of a shape each: normalised copies of all would fill memory
+        some = slice(start, start + _AT_ONCE)
+        hashed[some] = hash_array(shapely.to_wkb(shapely.normalize(shapes[some])))
     key = pd.DataFrame(
         {
-            "shape": shapely.to_wkb(shapely.normalize(frame.geometry.to_numpy())),
+            "shape": hashed,
             "value": frame["value"].to_numpy(),
             "date": frame["date"].fillna(pd.Timestamp(0)).to_numpy(),
         }

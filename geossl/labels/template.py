@@ -29,10 +29,7 @@ def write_template(path: Path, layer: str, fields: Fields, classes: Sequence[str
     Raises:
         InputError: another suffix, or the file is there already.
     """
-    if path.suffix.lower() != ".gpkg":
-        raise InputError("a label template is a GeoPackage", where=path, expected="--out FILE.gpkg")
-    if path.exists():
-        raise InputError("this file is there already", where=path, remedy="choose another --out")
+    check_new(path)
     columns: dict[str, pd.Series] = {fields.label: pd.Series(dtype="float64" if numbers else "object")}
     if fields.date is not None:
         columns[fields.date] = pd.Series(dtype="datetime64[ms]")
@@ -45,3 +42,15 @@ def write_template(path: Path, layer: str, fields: Fields, classes: Sequence[str
     with atomic_file(path) as temporary:
         frame.to_file(temporary, layer=layer, driver="GPKG", geometry_type="Unknown", DESCRIPTION=about)
     return path
+
+
+def check_new(path: Path) -> None:
+    """See that a GeoPackage for labels can be written: an existing file is never replaced.
+
+    Raises:
+        InputError: another suffix, or the file is there already.
+    """
+    if path.suffix.lower() != ".gpkg":
+        raise InputError("labels to fill in are a GeoPackage", where=path, expected="--out FILE.gpkg")
+    if path.exists():
+        raise InputError("this file is there already", where=path, remedy="choose another --out")

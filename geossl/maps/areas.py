@@ -1,7 +1,7 @@
 """Areas of a published layer as tables: each class on the whole map, and in zones (municipalities) that a user gives.
 
 Areas are counts of pixels times the area of a pixel. Such counts are biased where the map errs; they are no estimate
-with a confidence interval, which needs a probability sample of reference labels (Olofsson et al. 2014).
+with a confidence interval, which needs a probability sample of reference labels: :mod:`geossl.maps.areal`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def class_areas(raster: Path, names: Mapping[int, str]) -> list[dict[str, Any]]:
 
 def write_areas(folder: Path, rows: Sequence[Mapping[str, Any]], fields: Sequence[str] = AREA_FIELDS) -> None:
     """``areas.csv`` and ``areas.json`` in a folder."""
-    _write_csv(folder / "areas.csv", rows, fields)
+    write_csv(folder / "areas.csv", rows, fields)
     write_json(folder / "areas.json", {"note": NOTE, "areas": list(rows)})
 
 
@@ -68,14 +68,14 @@ def write_zones(layer: Path, zones: str | Path, name_column: str | None) -> Path
     main = layer / ("class.tif" if names else "value.tif")
     rows: list[dict[str, Any]] = []
     with rasterio.open(main) as source:
-        frame, column = _read_zones(Path(zones), name_column, source.crs.to_wkt())
+        frame, column = read_zones(Path(zones), name_column, source.crs.to_wkt())
         index = rasterio.open(layer / "index.tif") if (layer / "index.tif").is_file() else None
         geobox = GeoBox(source.shape, source.transform, source.crs.to_wkt())
         extent = geobox.extent.geom
         for name, shape in frame.dissolve(column).geometry.items():
             if not shape.intersects(extent):
                 continue
-            found = _zone_rows(source, index, geobox, shape.intersection(extent), names)
+            found = zone_rows(source, index, geobox, shape.intersection(extent), names)
             rows += [{"zone": name, **row} for row in found]
         if index is not None:
             index.close()
@@ -83,11 +83,16 @@ def write_zones(layer: Path, zones: str | Path, name_column: str | None) -> Path
         raise InputError("no zone lies on this map", where=zones, remedy="give zones that overlap the region")
     fields = (*ZONE_FIELDS, "mean_index") if (layer / "index.tif").is_file() else ZONE_FIELDS
     target = layer / "zones.csv"
-    _write_csv(target, rows, fields if names else VALUE_FIELDS)
+    write_csv(target, rows, fields if names else VALUE_FIELDS)
     return target
 
 
-def _read_zones(path: Path, column: str | None, crs: str) -> tuple[Any, str]:
+def read_zones(path: Path, column: str | None, crs: str) -> tuple[Any, str]:
+    """A vector file of polygons in a CRS, and the name of the column with their names.
+
+    Raises:
+        InputError: no file, no CRS, or it is not clear which column.
+    """
     import geopandas
 
     if not path.is_file():
@@ -113,7 +118,8 @@ def _read_zones(path: Path, column: str | None, crs: str) -> tuple[Any, str]:
     return frame, column
 
 
-def _zone_rows(source: Any, index: Any, geobox: GeoBox, shape: Any, names: Mapping[int, str]) -> list[dict[str, Any]]:
+def zone_rows(source: Any, index: Any, geobox: GeoBox, shape: Any, names: Mapping[int, str]) -> list[dict[str, Any]]:
+    """Rows of one polygon: of each class, or (``names`` empty) of the mean value; ``shape`` in the map's CRS."""
     west, south, east, north = shape.bounds
     corners = [~source.transform * corner for corner in ((west, north), (east, south))]
     x0, y0 = (max(0, int(np.floor(number))) for number in corners[0])
@@ -180,7 +186,8 @@ def _class_rows(pixels: np.ndarray, hectares: np.ndarray, names: Mapping[int, st
     ]
 
 
-def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]], fields: Sequence[str]) -> None:
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], fields: Sequence[str]) -> None:
+    """Rows as a CSV file with these columns."""
     with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.DictWriter(stream, list(fields), lineterminator="\n")
         writer.writeheader()

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from typing import Literal, get_args
 
 import numpy as np
@@ -25,7 +26,7 @@ from geossl.errors import unknown_name
 from geossl.evaluation.controls import INDICES
 from geossl.maps.legend import RAMP, Legend
 from geossl.maps.sources import WindowRead, WindowSource
-from geossl.maps.stream import WindowSizes
+from geossl.maps.stream import Predictor, WindowSizes
 from geossl.maps.windows import Window
 from geossl.tasks.spec import TaskSpec
 
@@ -54,12 +55,11 @@ _TITLES = {
 }
 
 
-@dataclass(frozen=True)
-class IndexComposite:
-    """An index and how its dates become one: stands where a map has a head (it predicts single pixels)."""
+class WithoutHead:
+    """What stands where a map has a head, and is told from all dates of each single pixel at once.
 
-    index: str
-    composite: str
+    Those that derive from it have ``bands``, ``id``, ``task``, ``legend`` and ``predict`` as a head's map has them.
+    """
 
     channels = 1
     cell_px = 1
@@ -67,6 +67,29 @@ class IndexComposite:
     least_px = 1
     sizes = WindowSizes(256, 0, 1)
     """All dates of a window are in memory at once, so windows are small; pixels are alone, so they need no overlap."""
+    bands: tuple[str, ...]
+
+    @property
+    def legend(self) -> Legend:
+        """What its values mean."""
+        raise NotImplementedError
+
+    def bands_in(self, there: Sequence[str]) -> tuple[str, ...]:
+        """Its bands as a product or chip set names them: ``nir08`` stands for ``nir`` where there is no ``nir``."""
+        other = "nir08" if "nir" not in there and "nir08" in there else "nir"
+        return tuple(other if band == "nir" else band for band in self.bands)
+
+    def on(self, days: Sequence[date | None]) -> Predictor:
+        """What predicts a map of these days, given to it in this order."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class IndexComposite(WithoutHead):
+    """An index and how its dates become one: stands where a map has a head (it predicts single pixels)."""
+
+    index: str
+    composite: str
 
     def __post_init__(self) -> None:
         if self.index not in INDICES:
@@ -75,9 +98,13 @@ class IndexComposite:
             raise unknown_name("composite", self.composite, COMPOSITES, where="--composite")
 
     @property
-    def bands(self) -> tuple[str, ...]:
+    def bands(self) -> tuple[str, ...]:  # type: ignore[override]
         """The two bands of the index."""
         return INDICES[self.index]
+
+    def on(self, days: Sequence[date | None]) -> Predictor:
+        """Itself: it does not matter which days these are."""
+        return self
 
     @property
     def id(self) -> str:

@@ -47,8 +47,9 @@ Block = Callable[[Window], np.ndarray]
 class Derived:
     """A layer to be made: what it is called, its legend, the file it is made of, and how.
 
-    ``compute``: (values of the base layer (y, x) float32 with NaN, window) → (y, x), uint8 classes with
-    :data:`NODATA`, or float32 with NaN. ``inputs``: all it depends on besides the base layer.
+    ``compute``: (values of the base layer float32 with NaN, window) → (y, x), uint8 classes with :data:`NODATA`, or
+    float32 with NaN. The values are (y, x), of a base layer with several planes (plane, y, x). ``inputs``: all it
+    depends on besides the base layer.
     """
 
     name: str
@@ -153,7 +154,8 @@ def _compute(values: Path, derived: Derived, path: Path, facts: LayerFacts) -> P
         )  # fmt: skip
         with rasters.open_rasters([path]) as (target,):
             for window in _windows(source.height, source.width):
-                found = derived.compute(source.read(1, window=window), window)
+                planes = source.read(window=window)
+                found = derived.compute(planes if source.count > 1 else planes[0], window)
                 rasters.write_block(target, found[None], window.row_off, window.col_off)
     return path
 

@@ -59,6 +59,7 @@ class IndexMapResult:
         table: a CSV with all rows where there are several months.
         zones: tables of areas in zones.
         maps: facts of the layers of values.
+        change: folder that tells how a shoreline moved, where it was compared.
     """
 
     layers: tuple[Path, ...]
@@ -66,16 +67,18 @@ class IndexMapResult:
     table: Path | None
     zones: tuple[Path, ...]
     maps: tuple[MapResult, ...]
+    change: Path | None = None
 
 
 @dataclass(frozen=True)
-class _Places:
+class Places:
     """Where layers go: each to its usual place, or all into one folder."""
 
     out: Path | None
     alone: bool
 
     def of(self, task: str, region: str, days: str, month: int | None) -> Path:
+        """The folder of one layer."""
         if self.out is None:
             return (geossl_home() / "maps" / f"{task}-{region}" / days).absolute()
         folder = self.out.absolute()
@@ -132,7 +135,7 @@ def make_index_map(
         chosen = list(dict.fromkeys(day.month for day in whole.plan.days if day is not None))
         if not chosen:
             raise InputError("these chips carry no date, so there are no months", where=whole.plan.source)
-    places = _Places(Path(out) if out else None, not per_month and threshold is None and against is None)
+    places = Places(Path(out) if out else None, not per_month and threshold is None and against is None)
     water = _make_water(whole, where, places) if ask.within == WATER else None
     maps: list[MapResult] = []
     layers: list[Path] = []
@@ -202,7 +205,7 @@ def _checked_files(
     return within, raster
 
 
-def _make_water(whole: Workpieces, where: dict[str, Any], places: _Places) -> MapResult:
+def _make_water(whole: Workpieces, where: dict[str, Any], places: Places) -> MapResult:
     """The layer that says how often there is water: MNDWI where there is short-wave infrared, else NDWI."""
     index = "mndwi" if set(INDICES["mndwi"]) <= set(whole.pixels.available) else "ndwi"
     head = IndexComposite(index, "frequency")
@@ -212,7 +215,7 @@ def _make_water(whole: Workpieces, where: dict[str, Any], places: _Places) -> Ma
 
 
 def _derive(
-    ask: _Ask, pieces: Workpieces, made: MapResult, water: MapResult | None, places: _Places, month: int | None
+    ask: _Ask, pieces: Workpieces, made: MapResult, water: MapResult | None, places: Places, month: int | None
 ) -> Iterator[tuple[str, Path, list[dict[str, Any]]]]:
     """Make the layers that follow from one layer of values: name, folder and areas of each."""
     facts = layer_facts(pieces, tuple(made.dates))

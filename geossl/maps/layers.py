@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,6 +21,7 @@ from geossl import rasters, stac
 from geossl.errors import InputError
 from geossl.maps.legend import NODATA, Legend, qml_classes, qml_quantity
 from geossl.maps.quicklook import draw_quicklook, period_text, value_range
+from geossl.maps.trusted import meaning
 from geossl.maps.windows import Block
 from geossl.regions import Period
 
@@ -61,7 +62,9 @@ class LayerSink:
             if legend.ordinal:
                 self._raster(work, grid, "index", "float32", float("nan"), [f"{names[0]} (0) to {names[-1]} (1)"], tags)
         else:
-            self._raster(work, grid, "value", "float32", float("nan"), [legend.title], tags)
+            self._raster(work, grid, "value", "float32", float("nan"), legend.planes or [legend.title], tags)
+        if legend.trust:
+            self._raster(work, grid, "trust", "float32", float("nan"), legend.trust, tags)
         self._raster(work, grid, "clear_dates", "uint16", None, ["number of clear dates"], tags)
         self._open: Any = None
         self._rasters: dict[str, rasterio.io.DatasetWriter] = {}
@@ -90,7 +93,12 @@ class LayerSink:
         if self._open is None:
             self._open = rasters.open_rasters(list(self.paths.values()))
             self._rasters = dict(zip(self.paths, self._open.__enter__(), strict=True))
-        for name, values in quantise(block, bool(self.legend.classes), self.legend.ordinal).items():
+        extra = len(self.legend.trust)
+        own = replace(block, values=block.values[: len(block.values) - extra])
+        parts = quantise(own, bool(self.legend.classes), self.legend.ordinal)
+        if extra:
+            parts["trust"] = _trust_of(block.values, self.legend)
+        for name, values in parts.items():
             rasters.write_block(self._rasters[name], values, block.y, block.x)
 
     def commit(self) -> None:
@@ -132,6 +140,16 @@ def quantise(block: Block, classes: bool, ordinal: bool = False) -> dict[str, np
     return {"class": best[None], "probability": percent, "index": index.astype(np.float32)[None], **counts}
 
 
+def _trust_of(values: np.ndarray, legend: Legend) -> np.ndarray:
+    """Bands of ``trust.tif`` (P, y, x) from blended channels; how sure the map is follows from its own probabilities,
+    not from how sure single dates and windows were."""
+    planes = values[-len(legend.trust) :].astype(np.float32)
+    if legend.trust[0] == "confidence":
+        chances = values[: -len(legend.trust)]
+        planes[0] = np.maximum(chances, 1 - chances).min(0) if legend.kind == "multilabel" else chances.max(0)
+    return planes
+
+
 class FinishedRasters(Protocol):
     """Finished working rasters by name (``class`` or ``value``, and what stands beside it) and what they mean."""
 
@@ -160,6 +178,8 @@ def write_layer(folder: Path, sink: FinishedRasters, facts: LayerFacts) -> tuple
             categories=legend.names if name == "class" else None,
         )
     _write_style(folder, legend)
+    if legend.trust:
+        _write_trust_style(folder, legend)
     draw_quicklook(
         folder / f"{main}.tif",
         folder / "quicklook.png",
@@ -184,9 +204,8 @@ def write_layer(folder: Path, sink: FinishedRasters, facts: LayerFacts) -> tuple
         },
         derived_from=[_relative(facts.head_path, folder)] if facts.head_path else (),
     )
-    collection = stac.make_collection(
-        f"{facts.task}-{facts.region}", legend.title, f"{legend.title} of {facts.region}, mapped by geossl", [item]
-    )
+    about = f"{legend.title} of {facts.region}, mapped by geossl; empty: {legend.unseen}"
+    collection = stac.make_collection(f"{facts.task}-{facts.region}", legend.title, about, [item])
     stac.write_item_folder(folder, item, collection)
     return tuple(sorted(file.name for file in folder.iterdir()))
 
@@ -206,6 +225,18 @@ def _write_style(folder: Path, legend: Legend) -> None:
     (folder / "value.qml").write_text(qml_quantity(legend, low, high), encoding="utf-8")
 
 
+def _write_trust_style(folder: Path, legend: Legend) -> None:
+    """Confidence and distances are drawn from 0 to 1, half widths over what the map has."""
+    low, high, unit = 0.0, 1.0, ""
+    if legend.trust[0].startswith("half_width"):
+        with rasterio.open(folder / "trust.tif") as raster:
+            shape = tuple(max(1, min(side, 1024)) for side in raster.shape)
+            low, high = value_range(raster.read(1, out_shape=shape))
+        unit = legend.unit
+    style = Legend(legend.trust[0], "trust", (), unit)
+    (folder / "trust.qml").write_text(qml_quantity(style, low, high), encoding="utf-8")
+
+
 def _assets(sink: FinishedRasters, main: str) -> dict[str, stac.AssetFile]:
     legend = sink.legend
     assets = {}
@@ -216,14 +247,17 @@ def _assets(sink: FinishedRasters, main: str) -> dict[str, stac.AssetFile]:
                 {"value": entry.value, "name": _identifier(entry.name), "title": entry.name,
                  "color_hint": entry.colour[1:].upper()}
                 for entry in legend.classes
-            ] + [{"value": NODATA, "name": "nodata", "title": "not seen", "nodata": True}]  # fmt: skip
+            ] + [{"value": NODATA, "name": "nodata", "title": legend.unseen, "nodata": True}]  # fmt: skip
         title = {
             "class": legend.title if legend.kind == "derived" else "most probable class",
             "probability": "probability of each class, per cent",
             "index": "expected step of the classes, from 0 (first) to 1 (last)",
+            "trust": "how far to trust it: " + "; ".join(f"{one}: {meaning(one)}" for one in legend.trust),
         }.get(name, name.replace("_", " "))
         roles = ("data",) if name == main else ("metadata",)
         assets[name] = stac.AssetFile(f"{name}.tif", title, stac.COG_TYPE, roles, fields)
+    if legend.trust:
+        assets["trust_style"] = stac.AssetFile("trust.qml", "QGIS style of the first", "application/xml", ("style",))
     assets["style"] = stac.AssetFile(f"{main}.qml", "QGIS style", "application/xml", ("style",))
     assets["quicklook"] = stac.AssetFile("quicklook.png", "picture of the map", "image/png", ("thumbnail", "overview"))
     return assets
@@ -241,7 +275,7 @@ def _bands(path: Path, name: str, legend: Legend) -> list[dict[str, Any]]:
             band["nodata"] = "nan" if np.isnan(nodata) else int(nodata)
         if name == "probability":
             band["unit"] = "percent"
-        elif name == "value" and legend.unit:
+        elif name == "value" and legend.unit and not legend.planes:
             band["unit"] = legend.unit
     return bands
 

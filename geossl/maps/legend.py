@@ -12,6 +12,7 @@ from xml.sax.saxutils import quoteattr
 
 NODATA = 255
 MASKED_COLOUR = "#b5b5b5"
+UNSEEN = "no answer (cloud, no data, not applicable)"
 PALETTE = (
     "#4477aa", "#ccbb44", "#228833", "#ee6677", "#66ccee", "#aa3377", "#999933", "#882255", "#44aa99", "#ddcc77",
     "#332288", "#cc6677", "#117733", "#88ccee", "#661100", "#6699cc", "#aa4466", "#4d9221", "#e08214",
@@ -61,11 +62,17 @@ class Legend:
     """The values that the ends of the ramp stand for; without them the 2nd and 98th percentile of the map."""
     ordinal: bool = False
     """The classes are steps of one quantity: the map has ``index.tif`` too, the expected step from 0 to 1."""
+    planes: tuple[str, ...] = ()
+    """What the bands of ``value.tif`` are, where there are several numbers a pixel; the first is drawn."""
+    trust: tuple[str, ...] = ()
+    """Bands of ``trust.tif``: how far to trust each pixel (:mod:`geossl.maps.trusted`)."""
+    unseen: str = UNSEEN
+    """Why a pixel inside the map may have no value."""
 
     @property
     def channels(self) -> int:
-        """Channels that the head predicts."""
-        return len(self.classes) or 1
+        """Channels that the head predicts, those of its trust last."""
+        return (len(self.classes) or len(self.planes) or 1) + len(self.trust)
 
     @property
     def colours(self) -> dict[int, tuple[int, int, int, int]]:
@@ -93,7 +100,17 @@ def make_legend(task: Any) -> Legend:
         tuple(classes),
         str(getattr(task, "unit", None) or ""),
         ordinal=bool(getattr(task, "ordinal", False)) and len(classes) > 1,
+        unseen=_unseen(task),
     )
+
+
+def _unseen(task: Any) -> str:
+    """Why pixels of a task's map are empty; of a sea bed that light does not reach nothing is known."""
+    rules = [rule.reason for rule in getattr(task, "not_applicable", ())]
+    deep = getattr(task, "not_seen", None)
+    if deep is None:
+        return f"no answer (cloud, no data, {', '.join(rules)})" if rules else UNSEEN
+    return f"no answer (cloud, no data, {', '.join([*rules, deep.reason])}: {deep.reason} is not absent)"
 
 
 def _free_colour(name: str, taken: set[str]) -> str:

@@ -94,6 +94,8 @@ def make_map(
     out: str | Path | None = None,
     zones: str | Path | None = None,
     zone_name: str | None = None,
+    trust: bool = False,
+    other_pixels: bool = False,
 ) -> MapResult:
     """Map a region with a head and publish the layer.
 
@@ -116,14 +118,26 @@ def make_map(
         out: the layer's folder; by default ``$GEOSSL_HOME/maps/<task>-<region>/<period>``.
         zones: vector file of polygons: ``zones.csv`` beside the layer gives the areas in each; ``zone_name`` is the
             column with their names.
+        trust: also ``trust.tif``: confidence, size of the conformal set (half width of the interval), and how unlike
+            a place is to what was taught (:mod:`geossl.maps.trusted`).
+        other_pixels: map pixels of another size than the head has learnt from.
 
     Raises:
-        InputError: nothing to read, bands missing, another artefact at ``out``.
+        InputError: nothing to read, bands missing, pixels of another size, another artefact at ``out``.
         WorkError: disk full, or more than 5 % of the reads failed.
     """
     started = time.monotonic()
     pieces = make_plan(
-        head, region=region, chips=chips, block=block, product=product, period=period, months=months, out=out
+        head,
+        region=region,
+        chips=chips,
+        block=block,
+        product=product,
+        period=period,
+        months=months,
+        out=out,
+        trust=trust,
+        other_pixels=other_pixels,
     )
     made = carry_out(pieces, started)
     return made if zones is None else replace(made, zones=write_zones(made.layer, zones, zone_name))

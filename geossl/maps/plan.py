@@ -6,11 +6,11 @@ Everything that can be wrong with the input is found here, so that a wrong comma
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from odc.geo.geobox import GeoBox
@@ -20,7 +20,8 @@ from geossl.artefacts import MANIFEST, hash_file, hash_json
 from geossl.config import geossl_home
 from geossl.errors import InputError
 from geossl.evaluation.controls import INDICES
-from geossl.maps.composite import IndexComposite, NearbyCloudSource
+from geossl.maps.composite import IndexComposite, NearbyCloudSource, WithoutHead
+from geossl.maps.dated import DatedSource
 from geossl.maps.layers import span_of
 from geossl.maps.legend import Legend, make_legend
 from geossl.maps.predictors import MapHead, make_predictor
@@ -34,11 +35,13 @@ from geossl.maps.sources import (
     grow_to_cells,
 )
 from geossl.maps.stream import Predictor, make_layout
+from geossl.maps.trusted import TrustedHead, trusted
 from geossl.maps.windows import Layout
 from geossl.progress import warn
 from geossl.regions import Period, Region, load_region, parse_months, parse_period
 from geossl.tasks.anomaly import reference_bands
 from geossl.tasks.deep_water import NEEDED
+from geossl.tasks.matching import OPTION, differ
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
@@ -47,6 +50,8 @@ if TYPE_CHECKING:
     from geossl.cube.connect import Product, Scene
 
 MAX_CELLS = 2_000_000_000
+Bands = Callable[[Sequence[str]], Sequence[str]]
+"""The bands that are read, from those there are."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +113,8 @@ def make_plan(
     period: str | Period | None = None,
     months: str | Sequence[int] | None = None,
     out: str | Path | None = None,
+    trust: bool = False,
+    other_pixels: bool = False,
 ) -> Workpieces:
     """Check the input of :func:`geossl.maps.make.make_map` and say what will be done; see there."""
     if (region is None) == (chips is None):
@@ -118,15 +125,18 @@ def make_plan(
         )
     when = parse_period(period) if isinstance(period, str) else period
     in_months = parse_months(months) if isinstance(months, str) else tuple(months) if months else None
-    asked, head_id, head_path = _open_head(head)
+    asked, head_id, head_path = open_head(head)
+    if trust:
+        asked = trusted(asked)
     legend, predictor = _legend_and_predictor(asked)
+    bands: Bands = asked.bands_in if isinstance(asked, WithoutHead) else lambda there: asked.bands
     pixels: WindowSource
     if chips is not None:
-        pixels, name = _from_chips(chips, block, when, in_months, asked.bands, predictor)
+        pixels, name = _from_chips(chips, block, when, in_months, bands, predictor)
     else:
         area = region if isinstance(region, Region) else load_region(str(region))
         when, in_months = when or area.period, in_months or area.months
-        mapped, name = _from_cube(area, product, when, in_months, asked.bands, predictor), area.name
+        mapped, name = _from_cube(area, product, when, in_months, bands, predictor), area.name
         pixels = mapped
     rules = tuple(getattr(asked.task, "not_applicable", ()))
     if rules:
@@ -145,13 +155,17 @@ def make_plan(
         needed = reference_bands(references)
         archive: WindowSource
         if chips is not None:
-            archive = _from_chips(chips, block, None, None, needed, predictor)[0]
+            archive = _from_chips(chips, block, None, None, lambda there: needed, predictor)[0]
             _same_grid(archive, pixels)
         else:
-            archive = _from_cube(area, product, None, None, needed, predictor).on_grid_of(mapped)
+            archive = _from_cube(area, product, None, None, lambda there: needed, predictor).on_grid_of(mapped)
         pixels = ReferenceSource(pixels, archive, references, asked.task.season_days)
+    if isinstance(asked, WithoutHead):
+        predictor = asked.on(pixels.days)
+    if getattr(asked.task, "needs_days", False):
+        pixels = DatedSource(pixels)
     span = span_of(pixels.days, when)
-    _compare_resolution(asked, pixels.geobox)
+    _compare_resolution(asked, pixels.geobox, other_pixels)
     layout = make_layout((pixels.geobox.height, pixels.geobox.width), predictor.sizes, predictor.cell_px)
     grid = pixels.geobox.zoom_out(predictor.cell_px) if predictor.cell_px > 1 else pixels.geobox
     inputs = {
@@ -161,6 +175,7 @@ def make_plan(
         "ordinal": legend.ordinal,
         "not_applicable": [rule.model_dump() for rule in rules],
         **({"not_seen": deep.model_dump()} if deep is not None else {}),
+        **({"trust": list(legend.trust)} if legend.trust else {}),
         "source": pixels.origin,
         "bands": list(pixels.bands),
         "scenes": list(pixels.scene_ids),
@@ -198,7 +213,7 @@ def _period_folder(span: tuple[date, date], months: Sequence[int] | None) -> str
     return days + (f"_months-{'-'.join(map(str, months))}" if months else "")
 
 
-def _open_head(head: str | Path | MapHead) -> tuple[MapHead, str, Path | None]:
+def open_head(head: str | Path | MapHead) -> tuple[MapHead, str, Path | None]:
     """The head, its identity (hash of its files) and its folder."""
     if not isinstance(head, str | Path):
         return head, str(getattr(head, "id", type(head).__name__)), getattr(head, "path", None)
@@ -212,9 +227,11 @@ def _open_head(head: str | Path | MapHead) -> tuple[MapHead, str, Path | None]:
 
 def _legend_and_predictor(head: MapHead) -> tuple[Legend, Predictor]:
     """What the map's values mean, and what makes them."""
-    if isinstance(head, IndexComposite):
-        return head.legend, head
+    if isinstance(head, WithoutHead):
+        return head.legend, cast(Predictor, head)
     legend = make_legend(head.task)
+    if isinstance(head, TrustedHead):
+        legend = replace(legend, trust=head.planes)
     chip_px = getattr(head, "chip_px", None)
     return legend, make_predictor(head, legend.channels, legend.kind, str(head.task.temporal), chip_px)
 
@@ -231,12 +248,26 @@ def _same_grid(archive: WindowSource, mapped: WindowSource) -> None:
         )
 
 
-def _compare_resolution(head: MapHead, geobox: GeoBox) -> None:
-    """Warn when the head has learnt from pixels of another size than the map's."""
+def _compare_resolution(head: MapHead, geobox: GeoBox, allowed: bool) -> None:
+    """Refuse pixels of another size than the head has learnt from, unless they are allowed as they are.
+
+    Raises:
+        InputError: as said.
+    """
     taught = getattr(head, "meta", {}).get("resolution_m")
     pixel = abs(float(geobox.resolution.x))
-    if taught and geobox.crs is not None and not geobox.crs.geographic and abs(pixel - taught) > 0.05 * taught:
+    if not taught or geobox.crs is None or geobox.crs.geographic or not differ(float(taught), pixel):
+        return
+    if allowed:
         warn(f"this head has learnt from pixels of {taught:g} m, this map has pixels of {pixel:g} m")
+        return
+    raise InputError(
+        "this head has learnt from pixels of another size",
+        where="the map's grid",
+        expected=f"pixels of {taught:g} m",
+        found=f"pixels of {pixel:g} m",
+        remedy=f"set resolution_m: {taught:g} in the region's YAML (scenes are resampled), or allow it with {OPTION}",
+    )
 
 
 def check_bands(wanted: Sequence[str], there: Sequence[str], source: str) -> None:
@@ -257,7 +288,7 @@ def _from_chips(
     block: str | None,
     when: Period | None,
     months: Sequence[int] | None,
-    bands: Sequence[str],
+    bands: Bands,
     predictor: Predictor,
 ) -> tuple[ChipMosaicSource, str]:
     """Ready chips of one block as a source, and its name."""
@@ -265,7 +296,8 @@ def _from_chips(
         from geossl.chips.open import open_chips
 
         chips = open_chips(chips)
-    check_bands(bands, chips.bands, f"chip set {chips.name}")
+    wanted = bands(chips.bands)
+    check_bands(wanted, chips.bands, f"chip set {chips.name}")
     blocks = chips.table["block"].astype(str)
     sizes = blocks.value_counts()
     if block is None or block not in sizes.index:
@@ -288,7 +320,7 @@ def _from_chips(
                 found=f"dates {min(dates.dropna())} to {max(dates.dropna())}",
             )
     rows = np.flatnonzero(chosen).tolist()
-    source = ChipMosaicSource(chips, rows, bands, predictor.cell_px, predictor.least_px)
+    source = ChipMosaicSource(chips, rows, wanted, predictor.cell_px, predictor.least_px)
     return source, f"{chips.name}-{block}"
 
 
@@ -302,7 +334,7 @@ def _from_cube(
     product: str | None,
     when: Period | None,
     months: Sequence[int] | None,
-    bands: Sequence[str],
+    bands: Bands,
     predictor: Predictor,
 ) -> CubeSource:
     """Scenes of the cube over a region as a source."""
@@ -310,7 +342,8 @@ def _from_cube(
 
     cube, chosen = choose_product(region, product)
     with cube:
-        check_bands(bands, chosen.bands, f"product {chosen.name}")
+        wanted = bands(chosen.bands)
+        check_bands(wanted, chosen.bands, f"product {chosen.name}")
         scenes = cube.find(chosen, region.geometry, when, months)
         if not scenes:
             raise _no_scenes(cube.find(chosen, region.geometry), chosen, region, when, months)
@@ -324,7 +357,7 @@ def _from_cube(
             found=f"{grid.shape[0]} × {grid.shape[1]} pixels",
             remedy="map the region in parts",
         )
-    return CubeSource(chosen, scenes, bands, grid, outline)
+    return CubeSource(chosen, scenes, wanted, grid, outline)
 
 
 def _no_scenes(

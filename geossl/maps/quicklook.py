@@ -63,7 +63,7 @@ def draw_quicklook(
         scale = (LinearSegmentedColormap.from_list("value", list(legend.ramp)), Normalize(low, high))
         picture[seen] = scale[0](scale[1](values.data[seen]))
     if unseen.any():
-        handles.append(_patch(MASKED_COLOUR, "no answer (cloud, no data, not applicable)"))
+        handles.append(_patch(MASKED_COLOUR, legend.unseen))
     figure = _page(shape)
     axes = figure.subplots()
     axes.imshow(picture, interpolation="nearest" if shrink == 1 else "antialiased")

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from geossl.errors import InputError
+from geossl.tasks.depth import DEPTH_BASELINES, depth_baseline
 from geossl.tasks.examples import PixelExamples
 from geossl.tasks.spec import TaskSpec
 from geossl.tasks.spectral import INDICES, band_position, normalised_difference, pixel_planes
@@ -27,6 +28,9 @@ def baseline_titles() -> dict[str, str]:
         "ndwi": "NDWI > 0",
         "mndwi": "MNDWI > 0",
         "mlp": "MLP on bands, indices and local statistics",
+        "rule": "the task's rule on the date",
+        "stumpf": "ratio of logarithms, blue to green (Stumpf 2003)",
+        "lyzenga": "logarithms above deep water (Lyzenga 1978)",
     }
 
 
@@ -38,17 +42,25 @@ def majority(values: np.ndarray, count: int, classes: int) -> np.ndarray:
 def index_baseline(
     name: str, spec: TaskSpec, examples: PixelExamples, train: np.ndarray, test: np.ndarray
 ) -> np.ndarray:
-    """Class indices of the test pixels by one index.
+    """Class indices (or depths) of the test pixels by a rule that needs no head.
 
     ``ndwi`` and ``mndwi``: the last class where the index is above 0 (McFeeters 1996; Xu 2006). ``vci`` (Kogan 1995)
     and ``ndmi_anomaly``: thresholds that maximise macro F1 on the training pixels; a pixel without enough clear
-    reference dates gets the commonest training class. ``mlp``: see :func:`spectral_mlp`.
+    reference dates gets the commonest training class. ``mlp``: see :func:`spectral_mlp`. ``rule``: the last class where
+    the index of the task's rule lies above its threshold. ``stumpf`` and ``lyzenga`` give depths:
+    :func:`geossl.tasks.depth.depth_baseline`.
 
     Raises:
         InputError: a band is missing, or no training pixel has reference dates; the message says which.
     """
     if name == "mlp":
         return spectral_mlp(spec, examples, train, test)
+    if name in DEPTH_BASELINES:
+        return depth_baseline(name, examples, train, test)
+    if name == "rule":
+        assert spec.rule is not None
+        assert spec.rule.index is not None
+        return (index_at(spec.rule.index, examples, test) > spec.rule.threshold).astype(np.int64) * (spec.outputs - 1)
     if name in ("ndwi", "mndwi"):
         return (index_at(name, examples, test) > 0).astype(np.int64) * (spec.outputs - 1)
     measure = {"vci": vegetation_condition, "ndmi_anomaly": moisture_anomaly}[name]

@@ -3,27 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from geossl.encoders.saved import Encoder
-from geossl.evaluation.controls import RandomConvolutions, image_statistics, rich_statistics
+from geossl.evaluation.controls import image_statistics
 from geossl.evaluation.probes import few_label_subsets
 from geossl.progress import track
 from geossl.tasks import scratch
-from geossl.tasks.compare import Comparison, Judge, Row, draw_seeds, possible_budgets, quick_score
+from geossl.tasks.choosing import judge_of
+from geossl.tasks.compare import Comparison, Judge, Row, draw_seeds, possible_budgets
+from geossl.tasks.convolutions import CHIP_PATCHES, draw_convolutions
 from geossl.tasks.examples import ChipExamples
 from geossl.tasks.heads import ChipNet
 from geossl.tasks.linear import Linear, LinearKind, Scaling, fit_linear, settled
 from geossl.tasks.spec import TaskSpec
 
-OURS, RANDOM = "this head (encoder + statistics)", "same head, random encoder"
+OURS, RANDOM = "this head (encoder + statistics + convolutions)", "same head, random encoder"
 ENCODER_ONLY, RANDOM_ONLY = "encoder alone", "random encoder alone"
 STATISTICS, RICH = "band statistics", "statistics, indices, texture"
 CONVOLUTIONS, SCRATCH, CONSTANT = "random convolutions + statistics", "supervised from scratch", "constant answer"
-_AT_ONCE = 64
-Features = list[np.ndarray]
+
+
+@dataclass(frozen=True)
+class ChipFeatures:
+    """Features (n, F) float32 of all chips, and how many of each kind."""
+
+    values: np.ndarray
+    kinds: dict[str, int]
+
+    def of(self, *names: str) -> ChipFeatures:
+        """Some of the kinds."""
+        ends = np.cumsum(list(self.kinds.values()))
+        parts = {name: self.values[:, end - self.kinds[name] : end] for name, end in zip(self.kinds, ends, strict=True)}
+        return ChipFeatures(np.concatenate([parts[name] for name in names], 1), {one: self.kinds[one] for one in names})
 
 
 def compare_chips(
@@ -31,24 +46,23 @@ def compare_chips(
 ) -> tuple[Comparison, ChipNet]:
     """All rows, and our network with the weights of the head.
 
-    The head is fitted to all training labels, or to the first draw of ``labels_per_class`` where that is given.
+    The head is fitted to all training labels, or to the first draw of ``labels_per_class`` where that is given. Soft
+    labels are learnt as proportions; figures count each as its largest class.
     """
     train, val, test = (examples.part(side) for side in ("train", "val", "test"))
     judge = Judge(spec, examples.target[test], examples.data.block[test], seed)
     budgets = possible_budgets(labels_per_class, _chips_of_usual(spec, examples.target[train]))
     main = budgets[0] if labels_per_class is not None else None
-    subsets = {budget: _draws(examples, train, budget, seed) for budget in budgets}
-    net = ChipNet(encoder, spec.outputs).eval()
-    features = _all_features(net, ChipNet(control, spec.outputs).eval(), examples, train, seed)
+    subsets = {budget: draw_chips(spec, examples, train, budget, draw_seeds(seed, budget)) for budget in budgets}
+    net = chip_head(spec, encoder, examples, train, seed)
+    features = kinds_of_chips(net, control, examples)
     rows: list[Row] = []
     with track("heads", len(features) * sum(len(draws) for draws in subsets.values()), "fits") as bar:
-        for name, kinds in features.items():
-            joined, widths = np.concatenate(kinds, axis=1), [one.shape[1] for one in kinds]
-            scaling = Scaling.of(joined[train], widths)
+        for name, some in features.items():
+            scaling = Scaling.of(some.values[train], list(some.kinds.values()))
             for budget, draws in subsets.items():
-                last = widths[-1] if len(widths) > 1 else None
-                models = [_fit(spec, joined, examples, chips, val, scaling, last) for chips in draws]
-                figures = judge.figures([_said(spec, model, joined[test]) for model in models])
+                models = [fit_chips(spec, some, examples, chips, val, scaling) for chips in draws]
+                figures = judge.figures([answers(spec, model, some.values[test]) for model in models])
                 rows.append(Row(name, budget, figures, len(draws), settled(models)))
                 if name == OURS and budget == main:
                     net.set_weights(models[0])
@@ -58,6 +72,12 @@ def compare_chips(
     rows.append(Row(SCRATCH, main, judge.figures([said]), note=trained.note))
     rows.append(Row(CONSTANT, None, judge.figures([_constant(spec, examples.target[train], len(test))])))
     return Comparison(rows, OURS, spec.headline, {}), net
+
+
+def chip_head(spec: TaskSpec, encoder: Encoder, examples: ChipExamples, train: np.ndarray, seed: int) -> ChipNet:
+    """The network of a head, not fitted yet, with random convolutions drawn from these chips."""
+    convolutions = draw_convolutions(encoder, examples.data, train, CHIP_PATCHES, seed)
+    return ChipNet(encoder, spec.outputs, convolutions).eval()
 
 
 def chip_features(net: ChipNet, examples: ChipExamples) -> np.ndarray:
@@ -72,74 +92,77 @@ def chip_features(net: ChipNet, examples: ChipExamples) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def _all_features(
-    net: ChipNet, control: ChipNet, examples: ChipExamples, train: np.ndarray, seed: int
-) -> dict[str, Features]:
-    """Kinds of features of each row, of all chips."""
-    split = net.widths[0]
-    ours, random = chip_features(net, examples), chip_features(control, examples)
+def kinds_of_chips(net: ChipNet, control: Encoder, examples: ChipExamples) -> dict[str, ChipFeatures]:
+    """The kinds of features of each row, of all chips; ``control`` stands in for the net's encoder in some of them."""
+    ours = ChipFeatures(chip_features(net, examples), net.kinds)
+    count = net.kinds["encoder"]
+    untaught = chip_features(ChipNet(control, 1).eval(), examples)[:, :count]
+    random = ChipFeatures(np.concatenate([untaught, ours.values[:, count:]], 1), ours.kinds)
     bands = net.encoder.select(examples.data.chips.bands)
     values, clear = (one.numpy() for one in examples.data.load(np.arange(len(examples.data.rows)), bands))
     statistics = image_statistics(values, clear)
-    rich = rich_statistics(values, clear, net.encoder.bands)
-    convolutions = RandomConvolutions(values[train], clear[train], seed).features(values, clear)
     return {
-        OURS: [ours[:, :split], ours[:, split:]],
-        ENCODER_ONLY: [ours[:, :split]],
-        RANDOM: [random[:, :split], random[:, split:]],
-        RANDOM_ONLY: [random[:, :split]],
-        STATISTICS: [statistics],
-        RICH: [rich],
-        CONVOLUTIONS: [convolutions, rich],
+        OURS: ours,
+        ENCODER_ONLY: ours.of("encoder"),
+        RANDOM: random,
+        RANDOM_ONLY: random.of("encoder"),
+        STATISTICS: ChipFeatures(statistics, {"statistics": statistics.shape[1]}),
+        RICH: ours.of("statistics"),
+        CONVOLUTIONS: ours.of("statistics", "convolutions"),
     }
 
 
-def _fit(
+def fit_chips(
     spec: TaskSpec,
-    features: np.ndarray,
+    features: ChipFeatures,
     examples: ChipExamples,
     chips: np.ndarray,
     val: np.ndarray,
     scaling: Scaling,
-    last: int | None,
 ) -> Linear:
-    kind: LinearKind = "multilabel" if spec.kind == "multilabel" else "multinomial"
-    truth = examples.target[val]
-
-    def score(model: Linear) -> float:
-        return quick_score(spec, truth, _said(spec, model, features[val]))
-
+    """The linear head of these labelled chips; C and the weights of kinds are chosen on the chips of ``val``."""
+    kinds: dict[str, LinearKind] = {"multilabel": "multilabel", "regression": "ridge"}
+    soft = None if examples.soft is None else examples.soft[val]
     return fit_linear(
-        kind,
-        features[chips],
-        examples.target[chips],
+        kinds.get(spec.kind, "multinomial"),
+        features.values[chips],
+        examples.target[chips] if examples.soft is None else examples.soft[chips],
         spec.outputs,
         scaling,
         balanced=spec.balanced,
-        judge=score if len(val) else None,
-        last=last,
+        judge=judge_of(spec, features.values[val], examples.target[val], soft),
+        kinds=features.kinds,
     )
 
 
-def _said(spec: TaskSpec, model: Linear, features: np.ndarray) -> np.ndarray:
-    """Class indices, or label logits (which rank as the probabilities do, without saturating)."""
+def answers(spec: TaskSpec, model: Linear, features: np.ndarray) -> np.ndarray:
+    """Class indices, numbers, or label logits (which rank as the probabilities do, without saturating)."""
     return model.scores(features) if spec.kind == "multilabel" else model.predict(features)
 
 
 def _constant(spec: TaskSpec, target: np.ndarray, count: int) -> np.ndarray:
     if spec.kind == "multilabel":
         return np.zeros((count, spec.outputs))  # all chips tie: average precision is the share of positives
+    if spec.kind == "regression":
+        return np.full(count, target.mean())
     return np.full(count, np.bincount(target, minlength=spec.outputs).argmax())
 
 
 def _chips_of_usual(spec: TaskSpec, target: np.ndarray) -> int:
-    """Training chips of the class or label in the middle of the ranking by frequency."""
+    """Training chips of the class or label in the middle of the ranking by frequency; all without classes."""
+    if spec.kind == "regression":
+        return len(target)
     counts = target.sum(axis=0) if target.ndim == 2 else np.bincount(target, minlength=spec.outputs)
     return int(np.median(counts[counts > 0]))
 
 
-def _draws(examples: ChipExamples, train: np.ndarray, budget: int | None, seed: int) -> Sequence[np.ndarray]:
-    """Training chips of each draw: at least ``budget`` chips of every class or label (all of rarer ones), or all."""
+def draw_chips(
+    spec: TaskSpec, examples: ChipExamples, train: np.ndarray, budget: int | float | None, seeds: Sequence[int]
+) -> list[np.ndarray]:
+    """Training chips, a draw a seed: at least ``budget`` chips (or that share, up to 1) of every class or label (all of
+    rarer ones), or all. Without classes, so many chips in all.
+    """
     if budget is None:
         return [train]
-    return [train[few_label_subsets(examples.target[train], [budget], one)[budget]] for one in draw_seeds(seed, budget)]
+    labels = np.zeros(len(train), dtype=np.int64) if spec.kind == "regression" else examples.target[train]
+    return [train[few_label_subsets(labels, [budget], seed)[budget]] for seed in seeds]

@@ -14,14 +14,15 @@ from geossl.report.pages import Section, Table
 from geossl.tasks.baselines import majority
 from geossl.tasks.compare import quick_score
 from geossl.tasks.examples import PixelExamples
-from geossl.tasks.heads import PixelNet
+from geossl.tasks.heads import TaskNet
 from geossl.tasks.scratch import predict_pixels
 from geossl.tasks.spec import TaskSpec
 
 
-def figures_by_depth(spec: TaskSpec, net: PixelNet, examples: PixelExamples, labels: Labels) -> list[dict[str, Any]]:
+def figures_by_depth(spec: TaskSpec, net: TaskNet, examples: PixelExamples, labels: Labels) -> list[dict[str, Any]]:
     """A row a bin of depth with test pixels: from_m, to_m (None: deeper), pixels, labels, macro_f1 (over the classes
-    there), accuracy, and commonest_class, the accuracy of the commonest training class.
+    there), accuracy, and commonest_class, the accuracy of the commonest training class. For numbers instead: rmse,
+    mae, bias, and mean_rmse, that of the mean of the training labels.
 
     Empty where the task names no depth column, or the label file has none.
     """
@@ -32,26 +33,41 @@ def figures_by_depth(spec: TaskSpec, net: PixelNet, examples: PixelExamples, lab
     test = examples.part("test")
     at = depth[examples.place[test]]
     said = predict_pixels(spec, net, examples, test)
-    common = majority(examples.value[examples.part("train")], len(test), spec.outputs)
+    known = examples.value[examples.part("train")]
     limits = [-np.inf, *spec.depth_bins, np.inf]
     rows = []
     for low, high in pairwise(limits):
         here = (at >= low) & (at < high)
         if not here.any():
             continue
-        truth = examples.value[test[here]]
-        rows.append(
-            {
-                "from_m": None if np.isinf(low) else low,
-                "to_m": None if np.isinf(high) else high,
-                "pixels": int(here.sum()),
-                "labels": len(np.unique(examples.place[test[here]])),
-                "macro_f1": round(quick_score(spec, truth, said[here]), 4),
-                "accuracy": round(float((truth == said[here]).mean()), 4),
-                "commonest_class": round(float((truth == common[here]).mean()), 4),
-            }
-        )
+        facts: dict[str, Any] = {
+            "from_m": None if np.isinf(low) else low,
+            "to_m": None if np.isinf(high) else high,
+            "pixels": int(here.sum()),
+            "labels": len(np.unique(examples.place[test[here]])),
+        }
+        rows.append(facts | _figures(spec, examples.value[test[here]], said[here], known))
     return rows
+
+
+def _figures(spec: TaskSpec, truth: np.ndarray, said: np.ndarray, known: np.ndarray) -> dict[str, float]:
+    """Figures of one bin; ``known`` are the training values."""
+    if spec.kind == "regression":
+        off = said - truth
+        numbers = {
+            "rmse": np.sqrt((off**2).mean()),
+            "mae": np.abs(off).mean(),
+            "bias": off.mean(),
+            "mean_rmse": np.sqrt(((known.mean() - truth) ** 2).mean()),
+        }
+    else:
+        common = majority(known, len(truth), spec.outputs)
+        numbers = {
+            "macro_f1": quick_score(spec, truth, said),
+            "accuracy": (truth == said).mean(),
+            "commonest_class": (truth == common).mean(),
+        }
+    return {name: round(float(value), 4) for name, value in numbers.items()}
 
 
 def depth_sections(rows: Sequence[Mapping[str, Any]]) -> list[Section]:

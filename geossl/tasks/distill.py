@@ -38,6 +38,7 @@ from geossl.tasks.heads import KIND, Head, load_head, make_net, save_weights
 from geossl.tasks.heads import WEIGHTS as HEAD_WEIGHTS
 from geossl.tasks.soft import Net
 from geossl.tasks.student import World, labelled, open_world, scores_of, teach, validation
+from geossl.tasks.trust import make_trust
 
 REPORT = "report.html"
 
@@ -117,6 +118,13 @@ def distill(
         if value is not None and value <= 0:
             raise InputError("this must be more than nothing", where=name, found=value)
     head = load_head(teacher)
+    if head.net.takes_dates:
+        raise InputError(
+            "a head of series cannot teach: a student sees single dates",
+            where=teacher,
+            expected="a head of single dates or composites",
+            remedy="teach the task with temporal: composite, and distil that head",
+        )
     world = open_world(head, region, chips, labels, product, period, months, seed)
     check_bands(head.net.encoder, world.data.chips.bands, f"chips {world.data.chips.path}")
     encoder, student_id = _student(student, head, world.data.chips, seed)
@@ -149,10 +157,14 @@ def distill(
     _warn_of_seen_blocks(encoder, world)
     examples = labelled(head, world, region, labels, product, period, months, seed)
     net = _fresh(head, encoder, seed)
-    agreement, steps = teach(head, net, world, epochs, temperature, seed)
+    state = folder.with_name(f".{folder.name}.state.pt")
+    agreement, steps = teach(head, net, world, epochs, temperature, seed, state, hash_json(inputs))
     made = Head(head.task, net.eval(), world.data.chips.shape[0]).eval()
     scores = None if examples is None else scores_of(head, made, examples, seed)
-    return _write(folder, teacher, head, made, world, agreement, steps, scores, inputs, started)
+    made.trust = None if examples is None else make_trust(head.task, made, examples, seed)
+    result = _write(folder, teacher, head, made, world, agreement, steps, scores, inputs, started)
+    state.unlink(missing_ok=True)
+    return result
 
 
 def _student(student: str, head: Head, chips: ChipSet, seed: int) -> tuple[Encoder, str]:

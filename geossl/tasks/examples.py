@@ -19,20 +19,23 @@ from torch import Tensor
 from geossl.chips.chipset import IGNORE, ChipSet
 from geossl.chips.ready import ReadyChips
 from geossl.errors import InputError
-from geossl.labels.rasterise import burn, touching
-from geossl.labels.read import Labels
+from geossl.labels.rasterise import burn
+from geossl.labels.read import Labels, row_numbers
 from geossl.progress import say, warn
-from geossl.regions import Period
 from geossl.tasks.anomaly import anomaly_planes, index_stack, same_season
 from geossl.tasks.deep_water import DeepSignal, deep_signal
+from geossl.tasks.labels_match import MIN_CLEAR as MIN_CLEAR
+from geossl.tasks.labels_match import Matched
+from geossl.tasks.labels_match import in_period as in_period
+from geossl.tasks.labels_match import match_labels as match_labels
 from geossl.tasks.spec import TaskSpec, class_order
 from geossl.tasks.splits import LabelSplit
 
 MAX_PIXELS = {"train": 10_000, "val": 8_000, "test": 30_000}
-"""Most labelled pixels of each part; drawn evenly over chips (and classes, but for testing)."""
-MIN_CLEAR = 0.1
-MAX_CHIPS = 3000
+"""Most labelled pixels of each part; drawn evenly over chips (and classes, for training)."""
 _BATCH = 16
+_MOST_HELD = 4_000_000
+"""Labelled pixels that are held at once while chips are gone through (about 200 MB)."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,9 @@ class ChipData:
 class PixelExamples:
     """Labelled pixels: ``chip`` (N,) position in ``data.rows``, ``y``, ``x``, ``value`` (class index or number),
     ``place`` (N,) which label it comes from.
+
+    ``soft`` (N, K) float32 are class proportions, rows summing to 1, where the labels give them (``value`` is then the
+    largest class); None where each label is one class, or a number.
     """
 
     data: ChipData
@@ -94,6 +100,7 @@ class PixelExamples:
     x: np.ndarray
     value: np.ndarray
     place: np.ndarray
+    soft: np.ndarray | None = None
 
     def part(self, side: str) -> np.ndarray:
         """Pixels (indices) of one part."""
@@ -111,13 +118,26 @@ class PixelExamples:
         mask[self.y[inside], self.x[inside]] = self.value[inside]
         return mask
 
+    def soft_mask(self, pixels: np.ndarray, position: int) -> np.ndarray:
+        """One chip's proportions of these pixels: (K, y, x) float32, 0 in every class where unlabelled; needs
+        ``soft``.
+        """
+        assert self.soft is not None
+        inside = pixels[self.chip[pixels] == position]
+        mask = np.zeros((self.soft.shape[1], *self.data.chips.shape), dtype=np.float32)
+        mask[:, self.y[inside], self.x[inside]] = self.soft[inside].T
+        return mask
+
 
 @dataclass(frozen=True)
 class ChipExamples:
-    """Labelled chips: ``target`` (n,) class indices or (n, K) 0/1."""
+    """Labelled chips: ``target`` (n,) class indices, (n,) float32 numbers, or (n, K) 0/1. ``soft`` (n, K) float32 are
+    class proportions where the labels give them, ``target`` then the largest class.
+    """
 
     data: ChipData
     target: np.ndarray
+    soft: np.ndarray | None = None
 
     def part(self, side: str) -> np.ndarray:
         """Chips (positions) of one part."""
@@ -132,7 +152,10 @@ def labelled_blocks(chips: ReadyChips) -> list[str]:
 def ready_chips(chips: ReadyChips, split: LabelSplit) -> ChipExamples:
     """Whole chips with the labels of their index."""
     rows = np.arange(len(chips.table))
-    return ChipExamples(_data(chips, rows, split), chips.labels(rows))
+    labels = chips.labels(rows)
+    if chips.label_kind == "shares":
+        return ChipExamples(_data(chips, rows, split), labels.argmax(axis=1), labels)
+    return ChipExamples(_data(chips, rows, split), labels)
 
 
 def ready_masks(chips: ReadyChips, spec: TaskSpec, split: LabelSplit, seed: int) -> PixelExamples:
@@ -141,118 +164,14 @@ def ready_masks(chips: ReadyChips, spec: TaskSpec, split: LabelSplit, seed: int)
     order = np.array([*class_order(spec, chips.label_names, chips.path)])
     data = _data(chips, rows, split)
     rng = np.random.default_rng(seed)
-    parts = []
+    parts: list[_Part] = []
     for position in range(len(rows)):
         mask = chips.labels(rows[position : position + 1])[0]
         _, clear = data.load(np.array([position]))
         values = np.where((mask != IGNORE) & clear[0].numpy(), order[np.minimum(mask, len(order) - 1)], IGNORE)
-        parts.append(_pixels(position, values, None))
+        parts = _held(data, [*parts, _pixels(position, values, None)], seed)
     examples = _thinned(_joined(data, parts, np.int64), rng)
     return PixelExamples(data, examples.chip, examples.y, examples.x, examples.value, np.arange(len(examples.chip)))
-
-
-@dataclass(frozen=True)
-class Matched:
-    """Chips of a store and the labels (positions in the frame) that hold on each; ``unmatched`` labels found none."""
-
-    rows: np.ndarray
-    labels: list[np.ndarray]
-    unmatched: int
-
-
-def match_labels(
-    chips: ChipSet, labels: Labels, spec: TaskSpec, period: Period | None, months: tuple[int, ...] | None
-) -> Matched:
-    """The chips that labels touch, in space and time.
-
-    A dated label holds on the ``dates_per_label`` nearest chips within the task's tolerance; one without a date on the
-    clearest chips of the period.
-
-    Raises:
-        InputError: no label meets a chip; the message says whether place or time is the cause.
-    """
-    table = chips.table
-    usable = (table["clear"].to_numpy(dtype=float) >= MIN_CLEAR) & in_period(table["datetime"], period, months)
-    height, width = chips.shape
-    tiles = table.loc[usable].groupby("tile", sort=True)
-    firsts = table.loc[[group[0] for group in tiles.groups.values()]] if len(tiles.groups) else table.iloc[:0]
-    touched = touching(
-        labels,
-        firsts["left"].to_numpy(dtype=float),
-        firsts["top"].to_numpy(dtype=float),
-        width * chips.resolution_m,
-        height * chips.resolution_m,
-    ) if len(firsts) else []  # fmt: skip
-    chosen: dict[int, list[np.ndarray]] = {}
-    dates = labels.frame["date"]
-    until = labels.frame.get("until", dates)
-    for positions, group in zip(touched, tiles.groups.values(), strict=True):
-        if not len(positions):
-            continue
-        for row, held in _in_tile(table.loc[group], dates.iloc[positions], until.iloc[positions], positions, spec):
-            chosen.setdefault(row, []).append(held)
-    rows = np.array(sorted(chosen), dtype=np.int64)
-    if not len(rows):
-        raise _nothing_met(chips, labels, spec, touched)
-    if len(rows) > MAX_CHIPS:
-        warn(f"labels touch {len(rows)} chips; {MAX_CHIPS} of them, evenly over the table, are used")
-        rows = rows[np.linspace(0, len(rows) - 1, MAX_CHIPS).astype(int)]
-    held_on = [np.unique(np.concatenate(chosen[int(row)])) for row in rows]
-    met = np.unique(np.concatenate(held_on))
-    return Matched(rows, held_on, len(labels) - len(met))
-
-
-def _in_tile(
-    table: pd.DataFrame, dates: pd.Series, until: pd.Series, positions: np.ndarray, spec: TaskSpec
-) -> Iterator[tuple[int, np.ndarray]]:
-    """(row, label positions) pairs of one tile."""
-    when, clear = table["datetime"], table["clear"].to_numpy(dtype=float)
-    undated = dates.isna().to_numpy()
-    if undated.any():
-        for row in table.index[np.argsort(-clear, kind="stable")[: spec.dates_per_label]]:
-            yield int(row), positions[undated]
-    first = dates.dt.normalize()
-    last = until.dt.normalize().fillna(first)
-    day, none = when.dt.tz_localize(None).dt.normalize(), pd.Timedelta(0)
-    for begin, end in pd.DataFrame({"first": first, "last": last})[~undated].drop_duplicates().itertuples(index=False):
-        apart = (begin - day).clip(lower=none) + (day - end).clip(lower=none)
-        near = (apart <= pd.Timedelta(days=spec.time_tolerance_days)).to_numpy()
-        order = np.lexsort((-clear, apart.dt.days.fillna(10**6).to_numpy()))
-        same = positions[((first == begin) & (last == end)).to_numpy()]
-        for place in [one for one in order if near[one]][: spec.dates_per_label]:
-            yield int(table.index[place]), same
-
-
-def in_period(when: pd.Series, period: Period | None, months: tuple[int, ...] | None) -> np.ndarray:
-    """(n,) bool, which dates lie in a period and in these months (None: any)."""
-    inside = np.ones(len(when), dtype=bool)
-    if period is not None:
-        inside &= ((when.dt.date >= period.start) & (when.dt.date <= period.end)).to_numpy()
-    if months is not None:
-        inside &= when.dt.month.isin(months).to_numpy()
-    return inside
-
-
-def _nothing_met(chips: ChipSet, labels: Labels, spec: TaskSpec, touched: list[np.ndarray]) -> InputError:
-    in_place = len(np.unique(np.concatenate(touched))) if any(len(one) for one in touched) else 0
-    when = chips.table["datetime"].dropna()
-    dates = labels.frame["date"].dropna()
-    if in_place:
-        return InputError(
-            "no label meets a chip in time",
-            where=labels.path,
-            expected=f"label dates within {spec.time_tolerance_days:g} days of a clear chip"
-            f" ({len(chips.table)} chips from {when.min():%Y-%m-%d} to {when.max():%Y-%m-%d})",
-            found=f"label dates from {dates.min():%Y-%m-%d} to {dates.max():%Y-%m-%d}" if len(dates) else "no dates",
-            remedy="build tiles of those dates, or raise time_tolerance_days in the task's YAML",
-        )
-    return InputError(
-        "no label lies on a chip",
-        where=labels.path,
-        expected=f"labels on the {chips.table['tile'].nunique()} tiles of {chips.path}",
-        found=f"{len(labels)} labels, none of them on a tile with a clear chip in the period",
-        remedy="check --period and --months, or build the tiles where the labels lie",
-    )
 
 
 def store_pixels(
@@ -262,13 +181,15 @@ def store_pixels(
     data = replace(_data(chips, matched.rows, split), references=spec.references, season_days=spec.season_days)
     table = chips.table.iloc[matched.rows]
     side = chips.resolution_m
-    parts, clashes, unseen = [], 0, 0
+    parts: list[_Part] = []
+    clashes, unseen, contradicted = 0, 0, set[int]()
     signals: dict[Any, DeepSignal | None] = {}
     for position, held in enumerate(matched.labels):
         corner = table.iloc[position]
         transform = Affine(side, 0, float(corner["left"]), 0, -side, float(corner["top"]))
         burned = burn(labels.frame.iloc[held], chips.shape, transform, bool(labels.classes))
         clashes += burned.conflicts
+        contradicted |= set(held[burned.contradicted].tolist())
         _, flags = chips.load(matched.rows[position : position + 1])
         values = burned.values.copy()
         values[flags[0] != 0] = IGNORE if labels.classes else np.nan
@@ -276,11 +197,13 @@ def store_pixels(
             hidden = _bed_hidden(chips, int(matched.rows[position]), spec.not_seen.sigmas, signals)
             unseen += int((hidden & (burned.places >= 0) & (flags[0] == 0)).sum())
             values[hidden] = IGNORE if labels.classes else np.nan
-        parts.append(_pixels(position, values, np.where(burned.places >= 0, held[np.maximum(burned.places, 0)], -1)))
+        places = np.where(burned.places >= 0, held[np.maximum(burned.places, 0)], -1)
+        parts = _held(data, [*parts, _pixels(position, values, places)], seed)
     if unseen:
         say(f"{unseen} clear labelled pixels lie in water whose bed is not seen on that date; they carry no label")
     if clashes:
-        warn(f"{clashes} pixels lie in labels of different classes; they are used for none")
+        rows = row_numbers(labels.rows[sorted(contradicted)])
+        warn(f"{clashes} pixels lie in labels of different classes; they are used for none: {rows}")
     examples = _joined(data, parts, np.int64 if labels.classes else np.float32)
     if not len(examples.chip):
         raise InputError(
@@ -288,7 +211,9 @@ def store_pixels(
             where=labels.path,
             found=f"{len(matched.rows)} chips with labels, all cloudy there",
         )
-    return _thinned(examples, np.random.default_rng(seed))
+    thinned = _thinned(examples, np.random.default_rng(seed))
+    shares = labels.shares
+    return thinned if shares is None else replace(thinned, soft=shares[thinned.place].astype(np.float32))
 
 
 _SIGNAL_CHIPS = 32
@@ -336,14 +261,22 @@ def _joined(data: ChipData, parts: list[_Part], dtype: type) -> PixelExamples:
     return PixelExamples(data, chip, y, x, value.astype(dtype), place)
 
 
-def _thinned(examples: PixelExamples, rng: np.random.Generator) -> PixelExamples:
+def _held(data: ChipData, parts: list[_Part], seed: int) -> list[_Part]:
+    """The parts as they are, or thinned to ten times what is kept in the end where they would fill the memory."""
+    if sum(len(part[0]) for part in parts) <= _MOST_HELD:
+        return parts
+    some = _thinned(_joined(data, parts, parts[0][3].dtype.type), np.random.default_rng(seed + 1), times=10)
+    return [(some.chip, some.y, some.x, some.value, some.place)]
+
+
+def _thinned(examples: PixelExamples, rng: np.random.Generator, times: int = 1) -> PixelExamples:
     """At most :data:`MAX_PIXELS` of each part, evenly over groups: chips, and classes within them in training."""
     kept = []
-    for side, most in MAX_PIXELS.items():
+    for side, most in ((side, times * most) for side, most in MAX_PIXELS.items()):
         pixels = examples.part(side)
         if len(pixels) > most:
             group = examples.chip[pixels].astype(np.int64)
-            if side != "test" and examples.value.dtype.kind != "f":
+            if side == "train" and examples.value.dtype.kind != "f":  # others keep the shares of the classes
                 group = group * 256 + examples.value[pixels]
             pixels = pixels[_evenly(group, most, rng)]
         kept.append(pixels)

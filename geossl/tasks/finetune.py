@@ -15,23 +15,28 @@ from geossl.artefacts import (
     hash_json,
     is_complete,
     read_manifest,
+    write_json,
     write_manifest,
     write_run,
 )
 from geossl.chips.chipset import ChipSet
 from geossl.config import geossl_home
+from geossl.encoders.item import ITEM
 from geossl.encoders.saved import WEIGHTS as ENCODER_WEIGHTS
 from geossl.encoders.saved import Encoder, check_bands, load_encoder, untrained_twin
 from geossl.errors import InputError
 from geossl.progress import say, warn
 from geossl.regions import Region
 from geossl.report.pages import Table
+from geossl.tasks.card import CARD, card_section, card_text, lineage
 from geossl.tasks.chip_rows import compare_chips
 from geossl.tasks.compare import Comparison
 from geossl.tasks.depth_bins import depth_sections, figures_by_depth
 from geossl.tasks.examples import ChipExamples, PixelExamples
-from geossl.tasks.heads import KIND, Head, save_weights
+from geossl.tasks.head_item import head_item
+from geossl.tasks.heads import KIND, Head, TaskNet, save_weights
 from geossl.tasks.leave_out import leave_one_year
+from geossl.tasks.matching import check_pixels
 from geossl.tasks.pixel_rows import compare_pixels
 from geossl.tasks.report import (
     chip_pictures,
@@ -42,7 +47,10 @@ from geossl.tasks.report import (
     year_sections,
 )
 from geossl.tasks.sources import Source, open_source
-from geossl.tasks.spec import TaskSpec, load_task
+from geossl.tasks.spec import TaskSpec, changed, load_task
+from geossl.tasks.strategies import follow, open_transfer
+from geossl.tasks.trust import make_trust
+from geossl.tasks.trust_pages import trust_sections
 
 REPORT = "report.html"
 
@@ -92,8 +100,13 @@ def finetune(
     seed: int = 0,
     labels_per_class: int | None = None,
     leave_out: str | None = None,
+    strategy: str | None = None,
+    decoder: str | None = None,
+    weights: str | Path | None = None,
+    weights_bands: str | None = None,
+    other_pixels: bool = False,
 ) -> FinetuneResult:
-    """Teach a head for a task on a frozen encoder, and compare it with what needs no encoder or no pretraining.
+    """Teach a head for a task with an encoder, and compare it with what needs no encoder or no pretraining.
 
     Labels come from a file (with a region, whose tiles are built where missing, or with a chip store), or from the
     index of ready chips. Blocks are split into training, validation and test; blocks that the encoder was pretrained
@@ -112,13 +125,19 @@ def finetune(
         labels_per_class: use only so many labels of each class (the first of five draws becomes the head).
         leave_out: ``year``: withhold each year's labels in turn too (:mod:`geossl.tasks.leave_out`); the head stays
             the one of all years.
+        strategy: instead of the task's own: ``frozen``, ``finetune`` or ``pseudo`` (:mod:`geossl.tasks.strategies`).
+        decoder: instead of the task's own: ``linear``, ``fpn`` or ``unet``.
+        weights: a row of the comparison does the same from these weights: torchgeo's name of them, a file, or an
+            encoder's directory. ``weights_bands``: the bands of a file, in its order.
+        other_pixels: take chips of another resolution or radiometry than the encoder's as they are.
 
     Raises:
-        InputError: wrong arguments, labels or chips that do not fit the task, an encoder of other bands.
+        InputError: wrong arguments, labels or chips that do not fit the task, an encoder of other bands
+            or (unless allowed) other pixels.
         WorkError: disk full.
     """
     started = time.monotonic()
-    spec = load_task(task)
+    spec = _as_asked(load_task(task), strategy, decoder)
     if spec.kind == "level":
         raise InputError(
             f"task {spec.name} needs no encoder and no head: a level is one number a date",
@@ -132,26 +151,31 @@ def finetune(
     opened = encoder if isinstance(encoder, Encoder) else load_encoder(encoder)
     source = open_source(spec, labels, region, chips, product, period, months)
     check_bands(opened, source.chips.bands, f"chips {source.chips.path}")
-    _warn_of_other_pixels(opened, source.chips)
+    matched = check_pixels(opened, source.chips, other_pixels)
+    other = None if weights is None else open_transfer(weights, weights_bands, opened)
     inputs = _inputs(source, opened, encoder, seed, labels_per_class) | ({"leave_out": leave_out} if leave_out else {})
+    inputs |= {} if other is None else {"weights": other.meta["initial_weights"]["hash"]}
     folder = Path(out) if out else geossl_home() / "heads" / f"{source.spec.name}-{source.name}"
     folder = folder.absolute()
     check_place(folder, KIND)
-    if is_complete(folder) and read_manifest(folder, KIND).get("inputs_hash") == hash_json(inputs):
+    there = read_manifest(folder, KIND) if is_complete(folder) else {}
+    if there.get("inputs_hash") == hash_json(inputs) and "trust" in there:  # older heads have none
         say(f"this head is there already: {folder}")
-        return _result(folder, read_manifest(folder, KIND), time.monotonic() - started)
+        return _result(folder, there, time.monotonic() - started)
     examples, sentence = source.examples(opened.meta, seed)
     say(_describe(source, examples, sentence))
     _check_examples(source.spec, examples)
     control = untrained_twin(opened, seed + 1)
     comparison: Comparison
+    net: TaskNet
     captions: list[Table]
     years: list[dict[str, Any]] = []
     depths: list[dict[str, Any]] = []
     if isinstance(examples, PixelExamples):
         if leave_out is not None:
             years = leave_one_year(source.spec, opened, control, examples, seed)
-        comparison, net = compare_pixels(source.spec, opened, control, examples, seed, labels_per_class)
+        comparison, linear = compare_pixels(source.spec, opened, control, examples, seed, labels_per_class)
+        comparison, net = follow(source.spec, opened, examples, comparison, linear, seed, other)
         head = Head(source.spec, net, source.chips.shape[0]).eval()
         pictures, captions = [pixel_pictures(head, examples)], []
         if source.labels is not None:
@@ -159,10 +183,12 @@ def finetune(
     elif leave_out is not None:
         raise InputError("leaving out years needs labels of pixels", where="--leave-out", found=source.spec.kind)
     else:
-        comparison, chip_net = compare_chips(source.spec, opened, control, examples, seed, labels_per_class)
-        head = Head(source.spec, chip_net, source.chips.shape[0]).eval()
+        comparison, plain = compare_chips(source.spec, opened, control, examples, seed, labels_per_class)
+        comparison, net = follow(source.spec, opened, examples, comparison, plain, seed, other)
+        head = Head(source.spec, net, source.chips.shape[0]).eval()
         picture, caption = chip_pictures(head, examples)
         pictures, captions = [picture], [caption]
+    head.trust = make_trust(source.spec, head, examples, seed)
     budgets = comparison.budgets
     main = budgets[0] if labels_per_class is not None else None
     row = comparison.row(comparison.ours, main)
@@ -170,33 +196,19 @@ def finetune(
     interval = row.figures.interval(comparison.headline)
     counts = {side: len(examples.part(side)) for side in ("train", "val", "test")}
     with atomic_directory(folder) as temporary:
-        facts = _facts(source, opened, examples, sentence, counts)
-        write_report(
-            temporary / REPORT,
-            source.spec,
-            facts,
-            comparison,
-            main,
-            pictures,
-            captions,
-            [*year_sections(years), *depth_sections(depths)],
-        )
-        weights = save_weights(head, temporary)
-        seconds = time.monotonic() - started
-        write_run(temporary, seconds=round(seconds, 1))
-        write_manifest(
-            temporary,
-            KIND,
-            **weights,
-            encoding=source.chips.encoding.as_dict(),
-            resolution_m=source.chips.resolution_m,
-            chips={"name": source.chips.name, "id": source.chips.id},
-            encoder=opened.meta,
-            splits={side: source.blocks(side) for side in ("train", "val", "test")},
-            split_by=sentence,
-            labels=counts,
-            labels_per_class=main,
-            metrics={
+        told: dict[str, Any] = {
+            **save_weights(head, temporary),
+            "encoding": source.chips.encoding.as_dict(),
+            "resolution_m": source.chips.resolution_m,
+            "chips": {"name": source.chips.name, "id": source.chips.id},
+            "encoder": opened.meta,
+            "matched": matched,
+            "splits": {side: source.blocks(side) for side in ("train", "val", "test")},
+            "split_by": sentence,
+            "labels": counts,
+            "labels_per_class": main,
+            "taught": lineage(examples),
+            "metrics": {
                 "headline": comparison.headline,
                 "value": row.figures.values[comparison.headline],
                 "interval": None if interval is None else [interval.low, interval.high],
@@ -207,10 +219,25 @@ def finetune(
                 "leave_one_year_out": years,
                 "depth_bins": depths,
             },
-            inputs=inputs,
-            inputs_hash=hash_json(inputs),
-        )
+            "inputs": inputs,
+            "inputs_hash": hash_json(inputs),
+        }
+        side = source.chips.shape[1] * source.chips.resolution_m
+        further = [card_section(told), *trust_sections(source.spec, told["trust"], side)]
+        further += [*year_sections(years), *depth_sections(depths)]
+        facts = _facts(source, opened, examples, sentence, counts)
+        write_report(temporary / REPORT, source.spec, facts, comparison, main, pictures, captions, further)
+        (temporary / CARD).write_text(card_text(told), encoding="utf-8")
+        write_json(temporary / ITEM, head_item(head, told, f"geossl-{folder.name}"))
+        write_run(temporary, seconds=round(time.monotonic() - started, 1))
+        write_manifest(temporary, KIND, **told)
     return _result(folder, read_manifest(folder, KIND), time.monotonic() - started)
+
+
+def _as_asked(spec: TaskSpec, strategy: str | None, decoder: str | None) -> TaskSpec:
+    """The task with the strategy and decoder of the command line, where they are given."""
+    asked = {name: value for name, value in (("strategy", strategy), ("decoder", decoder)) if value is not None}
+    return changed(spec, " ".join(f"--{name} {value}" for name, value in asked.items()), **asked) if asked else spec
 
 
 def _inputs(
@@ -231,12 +258,6 @@ def _inputs(
         "seed": seed,
         "labels_per_class": labels_per_class,
     }
-
-
-def _warn_of_other_pixels(encoder: Encoder, chips: ChipSet) -> None:
-    taught = encoder.meta.get("resolution_m")
-    if taught and abs(float(taught) - chips.resolution_m) > 0.05 * float(taught):
-        warn(f"the encoder was pretrained at {taught:g} m pixels, these chips have {chips.resolution_m:g} m")
 
 
 def _check_examples(spec: TaskSpec, examples: PixelExamples | ChipExamples) -> None:
@@ -276,6 +297,7 @@ def _facts(
         f"labelled {unit}": counts,
         "blocks": {side: len(source.blocks(side)) for side in ("train", "val", "test")},
         "split": sentence,
+        "strategy": f"{source.spec.strategy}, decoder {source.spec.decoder}",
     }
     if source.labels is not None:
         facts["labels"] = source.labels.path.name

@@ -1,14 +1,16 @@
-"""Heads: an encoder and a linear read-out for one task, in one module and one directory.
+"""Heads: an encoder and what reads it for one task, in one module and one directory.
 
-A head for pixels reads the encoder's maps at all strides and spectral planes with a 1 x 1 convolution; a head for
-chips reads a pooled map, the embedding and band statistics. Everything that scales features is folded into the weights.
+A head for pixels reads the encoder's maps at all strides, spectral planes and random convolutions with a 1 x 1
+convolution; a head for chips reads a pooled map, the embedding, band statistics and pooled random convolutions.
+Everything that scales features is folded into the weights. A *form* says how a network is built: ``pixel`` and ``chip``
+here, ``deep`` in :mod:`geossl.tasks.decoders`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import torch
 from safetensors import SafetensorError
@@ -17,12 +19,15 @@ from torch import Tensor, nn
 
 from geossl.artefacts import atomic_file, check_weights, hash_file, read_manifest
 from geossl.encoders.saved import Encoder, architecture_facts, restored
-from geossl.errors import InputError
+from geossl.errors import InputError, unknown_name
 from geossl.tasks.anomaly import plane_count
+from geossl.tasks.convolutions import Convolutions
 from geossl.tasks.dense import pad_to, sample, upsample
 from geossl.tasks.linear import Linear
 from geossl.tasks.spec import TaskSpec
 from geossl.tasks.spectral import chip_statistics, fill, pixel_planes, plane_names, statistic_count
+from geossl.tasks.temporal import median_composite
+from geossl.tasks.trust import Trust, load_trust, save_trust
 
 KIND = "head"
 WEIGHTS = "head.safetensors"
@@ -30,14 +35,38 @@ POOLED = 2
 """Stage of the encoder whose pooled map describes a chip beside its embedding (layer 3)."""
 
 
-class PixelNet(nn.Module):
-    """Logits (B, K, H, W) of reflectance (B, C, H, W): the encoder's maps and spectral planes, read linearly.
+class TaskNet(nn.Module):
+    """What a head holds: called with reflectance (B, C, H, W) and clear (B, H, W) bool it gives logits or values,
+    (B, K, H, W) of pixels or (B, K) of chips.
 
-    With ``references`` images have the anomaly planes of these indices behind their bands, which are read too; an image
-    that comes without them counts as one without reference dates.
+    One with ``takes_dates`` is called with all dates of a place instead, (B, T, C, H, W) and (B, T, H, W), and settles
+    itself what they say together.
     """
 
-    def __init__(self, encoder: Encoder, outputs: int, references: Sequence[str] = ()) -> None:
+    encoder: Encoder
+    takes_dates = False
+
+    @property
+    def form(self) -> dict[str, Any]:
+        """How :func:`make_net` builds this network around an encoder: ``form``, its name, and plain settings."""
+        raise NotImplementedError
+
+
+class PixelNet(TaskNet):
+    """Logits (B, K, H, W) of reflectance (B, C, H, W): the encoder's maps, spectral planes and random convolutions,
+    read linearly.
+
+    With ``references`` images have the anomaly planes of these indices behind their bands, which are read too; an image
+    that comes without them counts as one without reference dates. ``convolutions``: None where none are read.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        outputs: int,
+        references: Sequence[str] = (),
+        convolutions: Convolutions | None = None,
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         self.extra = plane_count(references)
@@ -45,11 +74,28 @@ class PixelNet(nn.Module):
         self.readers = nn.ModuleList(nn.Conv2d(width, outputs, 1, bias=False) for width in encoder.channels)
         self.planes = nn.Conv2d(planes, outputs, 1)
         self.anomalies = nn.Conv2d(self.extra, outputs, 1, bias=False) if self.extra else None
+        self.convolutions = convolutions
+        width = 0 if convolutions is None else convolutions.width
+        self.responses = nn.Conv2d(width, outputs, 1, bias=False) if width else None
+
+    @property
+    def form(self) -> dict[str, Any]:
+        """See :attr:`TaskNet.form`."""
+        return {"form": "pixel", "patches": 0 if self.convolutions is None else self.convolutions.patches}
+
+    @property
+    def kinds(self) -> dict[str, int]:
+        """Kinds of features and how many of each, in their order: ``encoder`` (maps of every stride), ``spectral``
+        planes, then, where they are read, ``anomalies`` and ``convolutions``."""
+        kinds = {"encoder": sum(self.encoder.channels), "spectral": self.planes.in_channels}
+        if self.extra:
+            kinds["anomalies"] = self.extra
+        return kinds if self.convolutions is None else {**kinds, "convolutions": self.convolutions.width}
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Numbers of features of each kind: every stride's maps, then the planes, then the anomalies (if any)."""
-        return (*self.encoder.channels, self.planes.in_channels, *((self.extra,) if self.extra else ()))
+        """The same with every stride's maps by themselves."""
+        return (*self.encoder.channels, *list(self.kinds.values())[1:])
 
     def maps(self, values: Tensor, clear: Tensor) -> list[Tensor]:
         """The encoder's maps of images padded to its coarsest stride; pixels that are not clear hold the band mean."""
@@ -58,7 +104,13 @@ class PixelNet(nn.Module):
         return self.encoder.features(filled)
 
     def spectral(self, values: Tensor, clear: Tensor) -> Tensor:
-        """Spectral planes (B, P, H, W), and behind them the anomaly planes."""
+        """Spectral planes (B, P, H, W), and behind them the anomaly planes and the pooled responses of convolutions."""
+        planes = self._planes(values, clear)
+        if self.convolutions is None:
+            return planes
+        return torch.cat([planes, self.convolutions.local(values[:, : len(self.encoder.bands)], clear)], 1)
+
+    def _planes(self, values: Tensor, clear: Tensor) -> Tensor:
         encoder, count = self.encoder, len(self.encoder.bands)
         planes = pixel_planes(values[:, :count], clear, encoder.bands, encoder.mean, encoder.std, local=True)
         if not self.extra:
@@ -78,10 +130,14 @@ class PixelNet(nn.Module):
     def forward(self, values: Tensor, clear: Tensor) -> Tensor:
         """Logits or values of every pixel."""
         height, width = values.shape[-2:]
-        spectral = self.spectral(values, clear)
+        spectral = self._planes(values, clear)
         total = self.planes(spectral[:, : self.planes.in_channels])
         if self.anomalies is not None:
             total = total + self.anomalies(spectral[:, self.planes.in_channels :])
+        if self.convolutions is not None and self.responses is not None:
+            # Pooling is linear too: K channels are pooled instead of all responses.
+            bands = values[:, : len(self.encoder.bands)]
+            total = total + self.convolutions.local(bands, clear, self.responses.weight)
         for one, reader, stride in zip(self.maps(values, clear), self.readers, self.encoder.strides, strict=True):
             total = total + upsample(reader(one), stride)[..., :height, :width]
         return total
@@ -90,35 +146,56 @@ class PixelNet(nn.Module):
         """Put fitted weights (K, sum of widths) in."""
         parts = torch.from_numpy(linear.weight).float().split(list(self.widths), dim=1)
         with torch.no_grad():
-            last = [] if self.anomalies is None else [self.anomalies]
+            last = [one for one in (self.anomalies, self.responses) if one is not None]
             for reader, part in zip([*self.readers, self.planes, *last], parts, strict=True):
                 reader.weight.copy_(part[:, :, None, None])
             self.planes.bias.copy_(torch.from_numpy(linear.bias).float())
 
 
-class ChipNet(nn.Module):
-    """Logits (B, K) of chips (B, C, H, W): a pooled map, the embedding and band statistics, read linearly.
+class ChipNet(TaskNet):
+    """Logits (B, K) of chips (B, C, H, W): a pooled map, the embedding, band statistics and the pooled responses of
+    random convolutions (where there are any), read linearly.
 
     The embedding of a residual network is its pooled last map, that of a transformer its class token; where the encoder
     kept layers of its projection head (SimCLR v2), theirs.
     """
 
-    def __init__(self, encoder: Encoder, outputs: int) -> None:
+    def __init__(self, encoder: Encoder, outputs: int, convolutions: Convolutions | None = None) -> None:
         super().__init__()
         self.encoder = encoder
+        self.convolutions = convolutions
         self.reader = nn.Linear(sum(self.widths), outputs)
 
     @property
+    def form(self) -> dict[str, Any]:
+        """See :attr:`TaskNet.form`."""
+        return {"form": "chip", "patches": 0 if self.convolutions is None else self.convolutions.patches}
+
+    @property
+    def kinds(self) -> dict[str, int]:
+        """Kinds of features and how many of each, in their order: ``encoder`` (pooled map and embedding),
+        ``statistics``, and ``convolutions`` where they are read."""
+        encoder = self.encoder
+        kinds = {
+            "encoder": encoder.channels[POOLED] + encoder.out_dim,
+            "statistics": statistic_count(encoder.bands),
+        }
+        return kinds if self.convolutions is None else {**kinds, "convolutions": self.convolutions.width}
+
+    @property
     def widths(self) -> tuple[int, ...]:
-        """Numbers of features of each kind: pooled map and embedding, then statistics."""
-        return self.encoder.channels[POOLED] + self.encoder.out_dim, statistic_count(self.encoder.bands)
+        """Numbers of features of each kind."""
+        return tuple(self.kinds.values())
 
     def features(self, values: Tensor, clear: Tensor) -> Tensor:
         """Features (B, sum of widths)."""
         encoder = self.encoder
         maps, embedding = encoder.features_and_embedding(fill(values, clear, encoder.mean))
         statistics = chip_statistics(values, clear, encoder.bands, encoder.mean, encoder.std)
-        return torch.cat([maps[POOLED].mean((2, 3)), embedding, statistics], 1)
+        parts = [maps[POOLED].mean((2, 3)), embedding, statistics]
+        if self.convolutions is not None:
+            parts.append(self.convolutions.pooled(values, clear))
+        return torch.cat(parts, 1)
 
     def forward(self, values: Tensor, clear: Tensor) -> Tensor:
         """Logits of every chip."""
@@ -136,16 +213,15 @@ class Head(nn.Module):
     """A task's network as maps use it.
 
     ``bands`` are common names in the order :meth:`predict` takes them; ``chip_px`` is the side of the chips it learnt
-    from; ``meta`` is its manifest.
+    from; ``meta`` is its manifest; ``trust`` its calibration and limits (None: made without).
     """
 
-    def __init__(
-        self, task: TaskSpec, net: PixelNet | ChipNet, chip_px: int, meta: dict[str, Any] | None = None
-    ) -> None:
+    def __init__(self, task: TaskSpec, net: TaskNet, chip_px: int, meta: dict[str, Any] | None = None) -> None:
         super().__init__()
         self.task, self.net, self.chip_px = task, net, chip_px
         self.meta: dict[str, Any] = dict(meta or {})
         self.bands: tuple[str, ...] = net.encoder.bands
+        self.trust: Trust | None = None
 
     def select(self, bands: Sequence[str]) -> list[int]:
         """Where the head's bands lie in data with ``bands`` (see :meth:`geossl.encoders.saved.Encoder.select`)."""
@@ -156,14 +232,20 @@ class Head(nn.Module):
         """Probabilities (B, K, H, W), or values (B, 1, H, W) for a regression.
 
         Several dates are predicted one by one and averaged where they are clear (pixels clear on no date: over all
-        dates). A head for chips says the same at every pixel of the chip, its dates weighed by their clear share.
+        dates). A task of composites sees their median instead, and a network that takes dates sees them all at once.
+        A head for chips says the same at every pixel of the chip, its dates weighed by their clear share.
 
         Args:
             values: (B, T, C, H, W) reflectance in the order of :attr:`bands`; anything where not clear. A task with
                 ``references`` has their anomaly planes as further channels.
             clear: (B, T, H, W) bool.
         """
+        if self.task.temporal == "composite":
+            values, clear = (one[:, None] for one in median_composite(values, clear))
         batch, dates, _, height, width = values.shape
+        if self.net.takes_dates:
+            found = self._activated(self.net(torch.nan_to_num(values), clear))
+            return found if found.ndim == 4 else found[:, :, None, None].expand(-1, -1, height, width)
         flat, seen = values.flatten(0, 1), clear.flatten(0, 1)
         found = self._activated(self.net(torch.nan_to_num(flat), seen))  # (B·T, K, …)
         per_date = found.unflatten(0, (batch, dates))
@@ -173,6 +255,8 @@ class Head(nn.Module):
         return per_date[:, 0] if dates == 1 else _weighted(per_date, clear[:, :, None].float())
 
     def _activated(self, logits: Tensor) -> Tensor:
+        if self.trust is not None:
+            logits = logits / self.trust.temperature
         if self.task.kind == "multilabel":
             return logits.sigmoid()
         return logits if self.task.kind == "regression" else logits.softmax(1)
@@ -185,29 +269,61 @@ def _weighted(values: Tensor, weight: Tensor) -> Tensor:
     return (values * weight).sum(1)
 
 
-def make_net(task: TaskSpec, encoder: Encoder) -> PixelNet | ChipNet:
-    """The network of a task around an encoder, its read-out not fitted yet."""
-    return PixelNet(encoder, task.outputs, task.references) if task.per_pixel else ChipNet(encoder, task.outputs)
+@overload
+def make_net(task: TaskSpec, encoder: Encoder) -> PixelNet | ChipNet: ...
+
+
+@overload
+def make_net(task: TaskSpec, encoder: Encoder, form: Mapping[str, Any]) -> TaskNet: ...
+
+
+def make_net(task: TaskSpec, encoder: Encoder, form: Mapping[str, Any] | None = None) -> TaskNet:
+    """The network of a task around an encoder, its read-out not fitted yet.
+
+    ``form`` is what a network of this kind says in :attr:`TaskNet.form`; without it, the plain one for the task's
+    pixels or chips.
+
+    Raises:
+        InputError: a form that this version does not know.
+    """
+    settings = dict(form or {"form": "pixel" if task.per_pixel else "chip"})
+    name = settings.pop("form")
+    if name == "deep":
+        from geossl.tasks.decoders import DeepNet  # decoders build on this module
+
+        return DeepNet(encoder, task.outputs, **settings)
+    patches = settings.get("patches", 0)
+    convolutions = Convolutions.empty(len(encoder.bands), patches) if patches else None
+    if name == "pixel":
+        return PixelNet(encoder, task.outputs, task.references, convolutions)
+    if name == "chip":
+        return ChipNet(encoder, task.outputs, convolutions)
+    raise unknown_name("form of head", str(name), ("pixel", "chip", "deep"), remedy="update geossl")
 
 
 def save_weights(head: Head, folder: Path) -> dict[str, Any]:
-    """Write ``head.safetensors`` and give the facts :func:`load_head` needs, for the manifest."""
+    """Write ``head.safetensors``, and ``trust.safetensors`` where there is trust, and give the facts that
+    :func:`load_head` needs, for the manifest."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in head.net.state_dict().items()}
     with atomic_file(folder / WEIGHTS) as temporary:
         save_file(state, str(temporary))
     return {
         "task": head.task.model_dump(mode="json"),
         "chip_px": head.chip_px,
+        "net": head.net.form,
         **architecture_facts(head.net.encoder),
         "weights": {"file": WEIGHTS, "hash": hash_file(folder / WEIGHTS)},
+        **({} if head.trust is None else {"trust": save_trust(head.trust, folder)}),
     }
 
 
 def load_head(path: str | Path) -> Head:
     """The head of a directory that ``geossl finetune`` wrote, in evaluation mode, on the CPU.
 
+    Heads written before there were forms have no ``net`` in their manifest and read no convolutions.
+
     Raises:
-        InputError: no such directory, another kind of artefact, damaged weights.
+        InputError: no such directory, another kind of artefact, damaged weights, a form this version does not know.
     """
     folder = Path(path)
     manifest = read_manifest(folder, KIND)
@@ -215,9 +331,12 @@ def load_head(path: str | Path) -> Head:
     remedy = "copy the whole head directory again, or run the same geossl finetune again"
     check_weights(weights, manifest, KIND, remedy)
     task = TaskSpec.model_validate(manifest["task"])
-    net = make_net(task, restored(manifest, manifest.get("encoder")))
+    encoder = restored(manifest, manifest.get("encoder"))
+    net = make_net(task, encoder, manifest["net"]) if "net" in manifest else make_net(task, encoder)
     try:
         net.load_state_dict(load_file(weights))
     except (RuntimeError, SafetensorError) as error:
         raise InputError("the weights do not fit the manifest", where=folder, found=error, remedy=remedy) from None
-    return Head(task, net, manifest["chip_px"], manifest).eval()
+    head = Head(task, net, manifest["chip_px"], manifest).eval()
+    head.trust = load_trust(folder, manifest)
+    return head

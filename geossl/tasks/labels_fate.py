@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import geopandas as gpd
 import numpy as np
 from affine import Affine
 
 from geossl.errors import InputError
 from geossl.labels.rasterise import burn, touching
 from geossl.labels.read import Labels
-from geossl.tasks.examples import ChipExamples, PixelExamples, match_labels
+from geossl.tasks.examples import ChipExamples, PixelExamples
+from geossl.tasks.labels_match import match_labels
 from geossl.tasks.sources import Source
 
 USED = "used"
@@ -62,20 +64,36 @@ def fates(
     if examples is None:
         missing = held
     seen = np.zeros(len(source.labels), dtype=np.int8)  # 1: cloudy, 2: contradicted, 3: covered, 4: a pixel of its own
+    classes = bool(source.labels.classes)
     for row, positions in zip(matched.rows, matched.labels, strict=True):
         some = np.intersect1d(positions, missing)
         if not len(some):
             continue
         transform = Affine(side, 0, float(table["left"].iloc[row]), 0, -side, float(table["top"].iloc[row]))
         clear = source.chips.load(np.array([row]))[1][0] == 0
-        together = burn(source.labels.frame.iloc[positions], (height, width), transform, bool(source.labels.classes))
+        frame = source.labels.frame
+        together = burn(frame.iloc[positions], (height, width), transform, classes)
         places = np.where(together.places >= 0, positions[np.maximum(together.places, 0)], -1)
-        for label in some:
-            alone = burn(source.labels.frame.iloc[[label]], (height, width), transform, bool(source.labels.classes))
-            free = (alone.places >= 0) & clear
-            own, covered = (places[free] == label).any(), (places[free] >= 0).any()
-            state = 1 if not free.any() else 4 if own else 3 if covered else 2
-            seen[label] = max(seen[label], state)
+        on_top = np.unique(places[clear])
+        seen[np.intersect1d(some, on_top)] = 4
+        for label in some[(seen[some] < 4)]:
+            seen[label] = max(seen[label], _alone(frame.iloc[[label]], places, clear, transform, classes))
     texts = np.array(["", CLOUDY, CONTRADICTED, COVERED, REFUSED if examples is None else NOT_DRAWN], dtype=object)
     fate[kept[missing]] = texts[seen[missing]]
     return fate, part, block
+
+
+def _alone(label: gpd.GeoDataFrame, places: np.ndarray, clear: np.ndarray, transform: Affine, classes: bool) -> int:
+    """Why a label has no pixel of its own: 1 cloudy, 2 contradicted, 3 covered; looking at its own window only."""
+    left, bottom, right, top = label.total_bounds
+    inverse = ~transform
+    x0, y0 = inverse @ (left, top)
+    x1, y1 = inverse @ (right, bottom)
+    (y0, y1), (x0, x1) = (
+        (int(np.clip(np.floor(low) - 1, 0, size - 1)), int(np.clip(np.ceil(high) + 1, 1, size)))
+        for low, high, size in ((y0, y1, clear.shape[0]), (x0, x1, clear.shape[1]))
+    )
+    window = (slice(y0, max(y1, y0 + 1)), slice(x0, max(x1, x0 + 1)))
+    alone = burn(label, clear[window].shape, transform @ Affine.translation(x0, y0), classes)
+    free = (alone.places >= 0) & clear[window]
+    return 1 if not free.any() else 3 if (places[window][free] >= 0).any() else 2

@@ -8,8 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import shapely
+from affine import Affine
 from matplotlib.figure import Figure
+from rasterio.features import rasterize
 
+from geossl.chips.chipset import ChipSet
 from geossl.labels.quality import KEEP
 from geossl.labels.read import row_numbers
 from geossl.labels.spatial import nearest
@@ -144,7 +147,8 @@ def _places(table: pd.DataFrame) -> list[Figure]:
 def _suspicious(source: Source, table: pd.DataFrame) -> list[Section]:
     order = table.sort_values("doubt", ascending=False, kind="stable")
     bad = order[(order["verdict"] != KEEP) & (order["verdict"] != "")]
-    counts = pd.crosstab(table["label"], table["verdict"]) if source.spec.classes else None
+    one_each = source.spec.classes and source.spec.kind != "multilabel"
+    counts = pd.crosstab(table["label"], table["verdict"]) if one_each else None
     tables = []
     if counts is not None:
         counts = counts.drop(columns="", errors="ignore")
@@ -154,9 +158,19 @@ def _suspicious(source: Source, table: pd.DataFrame) -> list[Section]:
     columns = ["row", "label", "instead", "agreement", "verdict", "outlier"]
     tables.append(Table(columns, shown[columns].to_numpy().tolist(), "the most doubtful; all are in verdicts.csv"))
     text = (
-        "Remove: the nearest labels and a model that has not seen the label's block both say otherwise. Look at: one "
-        "of them does, or the label is unlike all others. A rare but right label can be among them: look first."
+        "The nearest labels, and a model that has not seen the label's block, say little for these. Remove: under a "
+        "quarter of what they usually say for labels of the class. Look at: under half, or unlike all other labels. "
+        "A rare but right label can be among them: look first."
     )
+    if not source.spec.classes:
+        text = (
+            "Remove: the nearest labels, and a model that has not seen the label's block, both say quite another "
+            "number. Look at: one of them does, or the label is unlike all others. Look first: it may be right."
+        )
+    if source.spec.kind == "multilabel":
+        text += (
+            " Each label of a chip is judged by itself: remove means little support for two or more, look at for one."
+        )
     figures = []
     if len(shown):
         pictures = [_picture(source, row) for _, row in shown.iterrows()]
@@ -166,11 +180,11 @@ def _suspicious(source: Source, table: pd.DataFrame) -> list[Section]:
 
 
 def _picture(source: Source, row: pd.Series) -> np.ndarray:
-    """The clearest chip around a label, the label outlined; (48, 48, 3), or a whole ready chip brought to that."""
+    """The clearest chip around a label, the label outlined; a whole ready chip where labels have no places."""
     chips = source.chips
     shape, side = chips.shape, chips.resolution_m
     if row["geometry"] is None:
-        number, centre = int(row["row"]) - 1, (shape[0] // 2, shape[1] // 2)
+        number, centre = int(row["chip_row"]), (shape[0] // 2, shape[1] // 2)
     else:
         point = row["geometry"].centroid
         table = chips.table
@@ -184,20 +198,25 @@ def _picture(source: Source, row: pd.Series) -> np.ndarray:
         )  # noqa: E501
         number = int(np.lexsort((-table["clear"].to_numpy(float), near))[0])
         centre = (int(y[number]), int(x[number]))
+    return picture_of(chips, number, centre, row["geometry"])
+
+
+def picture_of(chips: ChipSet, number: int, centre: tuple[int, int], geometry: Any | None) -> np.ndarray:
+    """(48, 48, 3) of the chip in row ``number`` of the table around a pixel, the geometry (in the chips' CRS) outlined;
+    without a geometry the whole chip.
+    """
     stored, flags = chips.load(np.array([number]))
     values = np.where(flags[:, None] == 0, chips.encoding.decode(stored), np.nan)[0]
     picture = true_colour(values, chips.bands)
-    size = min(_WINDOW if row["geometry"] is not None else max(shape), *shape)
+    shape = chips.shape
+    size = min(_WINDOW if geometry is not None else max(shape), *shape)
     y0, x0 = (int(np.clip(c - size // 2, 0, n - size)) for c, n in zip(centre, shape, strict=True))
-    if row["geometry"] is not None:
-        _outline(picture, row["geometry"], chips.table.iloc[number], side)
+    if geometry is not None:
+        _outline(picture, geometry, chips.table.iloc[number], chips.resolution_m)
     return picture[y0 : y0 + size, x0 : x0 + size]
 
 
 def _outline(picture: np.ndarray, geometry: Any, chip: pd.Series, side: float) -> None:
-    from affine import Affine
-    from rasterio.features import rasterize
-
     transform = Affine(side, 0, float(chip["left"]), 0, -side, float(chip["top"]))
     around = geometry.boundary if geometry.area > (6 * side) ** 2 else geometry.centroid.buffer(3 * side).boundary
     mask = rasterize([(around, 1)], picture.shape[:2], transform=transform, all_touched=True, dtype="uint8")

@@ -7,7 +7,6 @@ they would in a new year. Dry years are the test that counts: there the labels o
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,11 +14,24 @@ import numpy as np
 from geossl.encoders.saved import Encoder
 from geossl.errors import InputError
 from geossl.tasks.baselines import baseline_titles, index_baseline, majority
+from geossl.tasks.choosing import judge_of
 from geossl.tasks.compare import quick_score
 from geossl.tasks.examples import PixelExamples, thin_places
-from geossl.tasks.heads import PixelNet
-from geossl.tasks.linear import Linear, Scaling, fit_linear
-from geossl.tasks.pixel_rows import DEPARTURES, LOCAL, MAJORITY, OURS, RANDOM, pixel_features, without_encoder
+from geossl.tasks.linear import Scaling, fit_linear
+from geossl.tasks.pixel_rows import (
+    CONVOLUTIONS,
+    DEPARTURES,
+    LOCAL,
+    MAJORITY,
+    OURS,
+    PLANES,
+    RANDOM,
+    Part,
+    head_net,
+    part_of,
+    pixel_features,
+    targets,
+)
 from geossl.tasks.spec import TaskSpec
 
 MIN_YEARS = 3
@@ -59,15 +71,15 @@ def leave_one_year(
     rng = np.random.default_rng(seed)
     choosing = np.isin(tile, rng.permutation(np.unique(tile))[: max(1, len(np.unique(tile)) // 5)])
     found = []
-    features: dict[str, tuple[np.ndarray, tuple[int, ...], int | None]] = {}
+    features: dict[str, tuple[np.ndarray, Part]] = {}
     for name, one in ((OURS, encoder), (RANDOM, control)):
-        net = PixelNet(one, spec.outputs, spec.references).eval()
-        features[name] = (pixel_features(net, examples, everything), net.widths, without_encoder(net, net.widths))
+        net = head_net(spec, one, examples, everything, seed)
+        made = pixel_features(net, examples, everything)
+        parts = {name: part_of(net, *net.kinds)}
         if name == OURS:
-            first = sum(net.encoder.channels)
-            features[LOCAL] = (features[OURS][0][:, first:], net.widths[len(net.encoder.channels) :], None)
-            if net.extra:
-                features[DEPARTURES] = (features[OURS][0][:, -net.extra :], (net.extra,), None)
+            parts |= {LOCAL: part_of(net, *PLANES), CONVOLUTIONS: part_of(net, *PLANES, "convolutions")}
+            parts |= {DEPARTURES: part_of(net, "anomalies")} if net.extra else {}
+        features |= {row: (made[:, part.columns], part) for row, part in parts.items()}
     for withheld in years.tolist():
         test = np.flatnonzero(year == withheld)
         learn = np.sort(thin_places(examples, np.flatnonzero(year != withheld), PIXELS_A_PLACE, rng))
@@ -89,8 +101,7 @@ def leave_one_year(
 def _fitted(
     spec: TaskSpec,
     features: np.ndarray,
-    widths: tuple[int, ...],
-    last: int | None,
+    part: Part,
     examples: PixelExamples,
     learn: np.ndarray,
     test: np.ndarray,
@@ -100,20 +111,18 @@ def _fitted(
     fit, judge = learn[~choosing[learn]], learn[choosing[learn]]
     usable = len(judge) and len(np.unique(examples.value[fit])) > 1
 
-    def score(model: Linear) -> float:
-        return quick_score(spec, examples.value[judge], model.predict(features[judge]))
-
-    chosen: Callable[[Linear], float] | None = score if usable else None
+    soft = None if examples.soft is None else examples.soft[judge]
+    chosen = judge_of(spec, features[judge], examples.value[judge], soft) if usable else None
     pixels = fit if usable else learn
     model = fit_linear(
         "multinomial",
         features[pixels],
-        examples.value[pixels],
+        targets(examples, pixels),
         spec.outputs,
-        Scaling.of(features[pixels], widths),
+        Scaling.of(features[pixels], part.widths),
         balanced=spec.balanced,
         judge=chosen,
-        last=last,
+        kinds=part.kinds,
     )
     return model.predict(features[test])
 

@@ -1,15 +1,16 @@
 """Linear heads fitted to frozen features: multinomial logistic, one logistic a label, or ridge; C swept on validation.
 
-Features come as kinds (an encoder's maps, spectral planes, …). Each feature is standardised over the training pool and
-each kind divided by the root of its width, so that a kind with many features does not drown one with few; then one L2
-penalty holds for all. The fitted weights are given back in the units of the raw features, ready for a 1 x 1
-convolution.
+Features come as kinds (an encoder's maps, spectral planes, random convolutions, …). Each feature is standardised over
+the training pool and each kind divided by the root of its width, so that a kind with many features does not drown one
+with few; then one L2 penalty holds for all. How much each kind weighs beside the others is chosen on validation too,
+and every kind alone is among the candidates: joined features are never worse there than the best single kind. The
+fitted weights are given back in the units of the raw features, ready for a 1 x 1 convolution.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -18,12 +19,21 @@ from scipy.optimize import minimize
 from geossl.errors import InputError
 
 LinearKind = Literal["multinomial", "multilabel", "ridge"]
-BALANCES = (0.0, 0.06, 0.25, 1.0)
-"""Weights of the first kinds of features against the last that are tried; 0 leaves the first ones out, so that joining
-kinds is never worse on the validation part than the last ones alone. Of equal scores the smallest weight wins."""
+KIND_WEIGHTS = (0.0, 0.06, 0.25, 1.0)
+"""Weights of a kind of features against the others that are tried; 0 leaves it out. Only their ratios matter, since C
+is tried too, so the largest is 1."""
 STRENGTHS = tuple(10.0**power for power in range(-2, 5))
 """Inverse regularisation C that is tried; larger bends more to the labels."""
 _ITERATIONS = 150
+_PATIENCE = 2
+"""Strengths in a row without a better score after which weaker penalties, the slowest to fit, are not tried."""
+_EXACT = 200_000
+"""Numbers in a matrix of features up to which fits are in double precision."""
+_SEARCH_ROWS = 600
+"""Rows on which weights of kinds are searched at most; the kinds alone and the weights found are fitted to all rows."""
+_OF_A_CLASS = 20
+"""Rows of each class that are among them, as far as there are so many."""
+_PASSES = 2
 
 
 @dataclass(frozen=True)
@@ -33,11 +43,9 @@ class Scaling:
     mean: np.ndarray
     factor: np.ndarray
 
-    def weighed(self, last: int, balance: float) -> Scaling:
-        """The same, every kind but the last (of ``last`` features) multiplied by ``balance``."""
-        factor = self.factor.copy()
-        factor[: len(factor) - last] *= balance
-        return Scaling(self.mean, factor)
+    def weighed(self, kinds: Sequence[int], weights: Sequence[float]) -> Scaling:
+        """The same, every kind (of so many features) multiplied by its weight."""
+        return Scaling(self.mean, self.factor * np.repeat(np.asarray(weights, dtype=np.float64), kinds))
 
     @classmethod
     def of(cls, pool: np.ndarray, widths: Sequence[int]) -> Scaling:
@@ -61,7 +69,8 @@ class Linear:
     weight: np.ndarray
     bias: np.ndarray
     strength: float
-    balance: float = 1.0
+    weights: Mapping[str, float] = field(default_factory=dict)
+    """Of each kind of features against the others, where there are several; the largest is 1."""
 
     def scores(self, features: np.ndarray) -> np.ndarray:
         """Logits or values (n, K) of raw features (n, F)."""
@@ -79,9 +88,14 @@ class Linear:
 
 def settled(models: Sequence[Linear]) -> str:
     """What validation chose for these fits, for the report."""
-    strengths = ", ".join(f"{one:g}" for one in sorted({model.strength for model in models}))
-    balances = sorted({model.balance for model in models})
-    return f"C {strengths}" + (f"; encoder x {', '.join(f'{one:g}' for one in balances)}" if balances != [1.0] else "")
+    said = ["C " + _each(model.strength for model in models)]
+    kinds = models[0].weights if len(models[0].weights) > 1 else {}
+    said += [f"{name} x {_each(model.weights[name] for model in models)}" for name in kinds]
+    return "; ".join(said)
+
+
+def _each(values: Iterable[float]) -> str:
+    return ", ".join(f"{one:g}" for one in sorted(set(values)))
 
 
 def fit_linear(
@@ -93,98 +107,196 @@ def fit_linear(
     *,
     balanced: bool,
     judge: Callable[[Linear], float] | None,
-    last: int | None = None,
+    kinds: Mapping[str, int] | None = None,
     strengths: Sequence[float] = STRENGTHS,
 ) -> Linear:
-    """Fit with every strength (and balance) and keep the fit that ``judge``, the validation score, likes best.
+    """Fit with every strength, and several weights of kinds, and keep the fit that ``judge`` likes best.
+
+    Candidates are each kind alone, narrow kinds first, and then the weights that a coordinate search from equal weights
+    (or from the best single kind) ends at; a later one is taken only where its score is higher.
 
     Args:
-        kind: ``multinomial`` (targets (n,) class indices), ``multilabel`` ((n, K) 0/1), ``ridge`` ((n,) numbers).
+        kind: ``multinomial`` (targets (n,) class indices, or (n, K) proportions of classes, rows summing to 1, whose
+            cross-entropy is minimised), ``multilabel`` ((n, K) 0/1), ``ridge`` ((n,) numbers).
         features: (n, F) float32, raw.
         targets: as said.
         outputs: K.
         scaling: of the training pool.
         balanced: multinomial only: every class weighs the same in the loss.
-        judge: None where there is no validation part; then C = 1.
-        last: width of the last kind of features, whose weight against the others is then tried too.
+        judge: the validation score; None where there is no validation part; then C = 1 and kinds weigh alike.
+        kinds: names of the kinds of features and how many of each, in their order; without it they are one kind.
         strengths: what is tried, weakest fit first; of equal scores the stronger penalty wins.
 
     Raises:
         InputError: the training labels show fewer than two classes.
     """
-    best: tuple[float, Linear] | None = None
-    for balance in BALANCES if last is not None and judge is not None else (1.0,):
-        weighed = scaling if last is None else scaling.weighed(last, balance)
-        basis, x = _row_space(weighed(features))
-        start: np.ndarray | None = None
-        for strength in strengths if judge is not None else (1.0,):
-            if kind == "ridge":
-                weight, bias = _ridge(x, targets, strength)
-            else:
-                start = _logistic(kind, x, targets, outputs, strength, balanced, start)
-                weight, bias = start[:, :-1], start[:, -1]
-            weight = weight if basis is None else weight @ basis
-            raw = weight * weighed.factor
-            model = Linear(kind, raw, bias - raw @ scaling.mean, float(strength), balance)
-            score = judge(model) if judge is not None else 0.0
-            if best is None or score > best[0] + 1e-9:
-                best = (score, model)
-    assert best is not None
+    named = dict(kinds) if kinds is not None else {"features": features.shape[1]}
+    problem = _Problem(kind, scaling(features), _wanted(kind, targets, outputs), outputs, balanced, scaling, named)
+    if judge is None:
+        return next(problem.fits((1.0,) * len(named), (1.0,)))
+    alone = [
+        problem.best(tuple(float(place == other) for other in range(len(named))), strengths, judge)
+        for place in np.argsort(list(named.values()), kind="stable")
+    ]
+    best = max(alone, key=lambda found: found[0])
+    if len(named) > 1:
+        if len(features) <= _SEARCH_ROWS:
+            joined = _searched(problem, strengths, judge, best)
+        else:
+            fewer = problem.thinned()
+            found = _searched(fewer, strengths, judge, fewer.best(_weights(best[1]), strengths, judge))
+            joined = problem.best(_weights(found[1]), strengths, judge)
+        best = joined if joined[0] > best[0] + _EVEN else best
     return best[1]
 
 
+Found = tuple[float, Linear]
+_EVEN = 1e-9
+
+
+def _searched(problem: _Problem, strengths: Sequence[float], judge: Callable[[Linear], float], alone: Found) -> Found:
+    """The best weights by coordinates: from equal weights, or from the best kind alone where that is better."""
+    equal, start = (1.0,) * len(problem.kinds), _weights(alone[1])
+    best = problem.best(equal, strengths, judge)
+    if alone[0] > best[0] + _EVEN:
+        best = alone
+    tried = {equal, start}
+    for _ in range(_PASSES):
+        before = best[0]
+        for place in range(len(start)):
+            for value in KIND_WEIGHTS:
+                weights = list(_weights(best[1]))
+                weights[place] = value
+                top = max(weights)
+                candidate = tuple(one / top for one in weights) if top else start
+                if candidate in tried:
+                    continue
+                tried.add(candidate)
+                found = problem.best(candidate, _near(best[1].strength, strengths), judge)
+                best = found if found[0] > best[0] + _EVEN else best
+        if best[0] <= before + _EVEN:
+            break
+    return best
+
+
+def _weights(model: Linear) -> tuple[float, ...]:
+    return tuple(model.weights.values())
+
+
+def _near(strength: float, strengths: Sequence[float]) -> Sequence[float]:
+    """A strength and those beside it."""
+    place = list(strengths).index(strength)
+    return strengths[max(place - 1, 0) : place + 2]
+
+
+def _wanted(kind: LinearKind, targets: np.ndarray, outputs: int) -> np.ndarray:
+    """Targets as float64: (n, K), or (n,) of a ridge."""
+    if kind != "multinomial" or targets.ndim == 2:
+        return np.asarray(targets, dtype=np.float64)
+    hot = np.zeros((len(targets), outputs))
+    hot[np.arange(len(targets)), targets] = 1.0
+    return hot
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """Scaled features (n, F), targets as :func:`_wanted` gives them, and what stands in :func:`fit_linear`."""
+
+    kind: LinearKind
+    x: np.ndarray
+    wanted: np.ndarray
+    outputs: int
+    balanced: bool
+    scaling: Scaling
+    kinds: dict[str, int]
+
+    def thinned(self) -> _Problem:
+        """About :data:`_SEARCH_ROWS` rows, drawn once and for all, some of every class among them."""
+        order = np.random.default_rng(0).permutation(len(self.x))
+        chosen = [order[:_SEARCH_ROWS]]
+        if self.wanted.ndim == 2:
+            chosen += [order[self.wanted[order, number] > 0][:_OF_A_CLASS] for number in range(self.outputs)]
+        rows = np.unique(np.concatenate(chosen))
+        return replace(self, x=self.x[rows], wanted=self.wanted[rows])
+
+    def best(self, weights: tuple[float, ...], strengths: Sequence[float], judge: Callable[[Linear], float]) -> Found:
+        """The highest score and its fit; of equal scores the stronger penalty."""
+        found: Found | None = None
+        waited = 0
+        for model in self.fits(weights, strengths):
+            score, waited = judge(model), waited + 1
+            if found is None or score > found[0] + _EVEN:
+                found, waited = (score, model), 0
+            if waited >= _PATIENCE:
+                break
+        assert found is not None
+        return found
+
+    def fits(self, weights: tuple[float, ...], strengths: Sequence[float]) -> Iterator[Linear]:
+        """A fit a strength, with these weights of the kinds, made as they are asked for."""
+        weight_of = np.repeat(weights, list(self.kinds.values()))
+        used = np.flatnonzero(weight_of)
+        basis, x = _row_space(self.x[:, used] * weight_of[used].astype(np.float32))
+        if self.kind == "ridge":
+            found = _ridge(x, self.wanted, strengths)
+        else:
+            found = _logistic(self.kind, x, self.wanted, strengths, self.balanced)
+        factor = self.scaling.factor[used] * weight_of[used]
+        for strength, (weight, bias) in zip(strengths, found, strict=False):
+            raw = np.zeros((self.outputs, len(weight_of)))
+            raw[:, used] = (weight if basis is None else weight @ basis) * factor
+            named = dict(zip(self.kinds, weights, strict=True))
+            yield Linear(self.kind, raw, bias - raw @ self.scaling.mean, float(strength), named)
+
+
+Fit = tuple[np.ndarray, np.ndarray]
+
+
 def _row_space(x: np.ndarray) -> tuple[np.ndarray | None, np.ndarray]:
-    """With fewer rows than features: an orthonormal basis of the rows and x in it.
+    """With far fewer rows than features: an orthonormal basis of the rows and x in it.
 
     The solution of an L2-penalised fit lies in the span of the rows, so nothing is lost and few labels fit at once.
     """
-    if len(x) >= x.shape[1]:
-        return None, x.astype(np.float64) if x.size < 20_000_000 else x
+    if 2 * len(x) >= x.shape[1]:
+        return None, x.astype(np.float64) if x.size < _EXACT else x
     basis, triangle = np.linalg.qr(x.T.astype(np.float64))  # (F, n), (n, n)
-    return basis.T, triangle.T
+    return basis.T, triangle.T if triangle.size < _EXACT else triangle.T.astype(np.float32)
 
 
-def _ridge(x: np.ndarray, y: np.ndarray, strength: float) -> tuple[np.ndarray, np.ndarray]:
+def _ridge(x: np.ndarray, y: np.ndarray, strengths: Sequence[float]) -> Iterator[Fit]:
     """Closed form with an unpenalised intercept."""
     mean_x, mean_y = x.mean(axis=0), float(np.mean(y))
     centred = (x - mean_x).astype(np.float64)
-    gram = centred.T @ centred + np.eye(x.shape[1]) / strength
-    weight = np.linalg.solve(gram, centred.T @ (np.asarray(y, dtype=np.float64) - mean_y))
-    return weight[None], np.array([mean_y - mean_x @ weight])
+    gram, moment = centred.T @ centred, centred.T @ (y - mean_y)
+    for strength in strengths:
+        weight = np.linalg.solve(gram + np.eye(x.shape[1]) / strength, moment)
+        yield weight[None], np.array([mean_y - mean_x @ weight])
 
 
 def _logistic(
-    kind: LinearKind,
-    x: np.ndarray,
-    y: np.ndarray,
-    outputs: int,
-    strength: float,
-    balanced: bool,
-    start: np.ndarray | None,
-) -> np.ndarray:
-    """Minimise sum of losses + |w|^2 / 2C by L-BFGS: (K, F + 1), the last column is the unpenalised bias.
+    kind: LinearKind, x: np.ndarray, wanted: np.ndarray, strengths: Sequence[float], balanced: bool
+) -> Iterator[Fit]:
+    """Minimise sum of losses + |w|^2 / 2C by L-BFGS, each strength from the one before it; biases are not penalised.
 
     The scale of the loss is that of scikit-learn's LogisticRegression.
     """
-    n, width = x.shape
+    (n, width), outputs = x.shape, wanted.shape[1]
+    absent = np.zeros(outputs, dtype=bool)
     if kind == "multinomial":
-        counts = np.bincount(y, minlength=outputs)
-        if (counts > 0).sum() < 2:
+        counts = wanted.sum(axis=0)
+        absent = counts == 0
+        if (~absent).sum() < 2:
             raise InputError(
                 "the training labels show one class only",
                 expected="labels of at least two classes in the training blocks",
                 found=f"class {int(counts.argmax())} alone, {n} times",
                 remedy="give labels of other classes, spread over more tiles",
             )
-        weights = np.where(counts > 0, n / (np.maximum(counts, 1) * (counts > 0).sum()), 0.0)[y] if balanced else 1.0
-        hot = np.zeros((n, outputs))
-        hot[np.arange(n), y] = 1.0
-        weights = np.broadcast_to(np.asarray(weights, dtype=np.float64), (n,))[:, None]
-        absent = counts == 0
-    else:
-        hot, weights, absent = y.astype(np.float64), np.ones((n, 1)), np.zeros(outputs, dtype=bool)
+        if balanced:
+            wanted = wanted * np.where(absent, 0.0, n / np.where(absent, 1.0, counts * (~absent).sum()))
+    mass = wanted.sum(axis=1, keepdims=True)
 
-    def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
+    def loss(flat: np.ndarray, strength: float) -> tuple[float, np.ndarray]:
         theta = flat.reshape(outputs, width + 1)
         logits = x @ theta[:, :-1].T.astype(x.dtype) + theta[:, -1]
         if kind == "multinomial":
@@ -192,21 +304,23 @@ def _logistic(
             top = logits.max(axis=1, keepdims=True)
             exp = np.exp(logits - top)
             total = exp.sum(axis=1, keepdims=True)
-            losses = (np.log(total) + top - (hot * logits).sum(axis=1, keepdims=True)) * weights
-            slope = (exp / total - hot) * weights
+            losses = (np.log(total) + top) * mass - (wanted * logits).sum(axis=1, keepdims=True)
+            slope = exp / total * mass - wanted
         else:
-            losses = np.logaddexp(0, logits) - hot * logits
-            slope = 0.5 * (1 + np.tanh(logits / 2)) - hot
+            losses = np.logaddexp(0, logits) - wanted * logits
+            slope = 0.5 * (1 + np.tanh(logits / 2)) - wanted
         gradient = np.empty_like(theta)
         gradient[:, :-1] = slope.T.astype(x.dtype) @ x + theta[:, :-1] / strength
         gradient[:, -1] = slope.sum(axis=0)
         value = float(losses.sum()) + float((theta[:, :-1] ** 2).sum()) / (2 * strength)
         return value / n, gradient.ravel() / n
 
-    first = np.zeros((outputs, width + 1)) if start is None else start
-    found = minimize(loss, first.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": _ITERATIONS, "gtol": 1e-5})
-    theta = np.asarray(found.x).reshape(outputs, width + 1)
-    if kind == "multinomial" and absent.any():
-        theta[absent, -1] = -1e4  # a class nobody has labelled is never predicted
-        theta[absent, :-1] = 0.0
-    return theta
+    theta = np.zeros((outputs, width + 1))
+    for strength in strengths:
+        options = {"maxiter": _ITERATIONS, "gtol": 1e-5}
+        done = minimize(loss, theta.ravel(), args=(strength,), jac=True, method="L-BFGS-B", options=options)
+        theta = np.asarray(done.x).reshape(outputs, width + 1)
+        if absent.any():
+            theta[absent, -1] = -1e4  # a class nobody has labelled is never predicted
+            theta[absent, :-1] = 0.0
+        yield theta[:, :-1].copy(), theta[:, -1].copy()

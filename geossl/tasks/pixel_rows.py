@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,14 +12,21 @@ from geossl.errors import InputError
 from geossl.progress import track
 from geossl.tasks import scratch
 from geossl.tasks.baselines import baseline_titles, index_baseline, majority
-from geossl.tasks.compare import Comparison, Judge, Row, draw_seeds, possible_budgets, quick_score
+from geossl.tasks.choosing import judge_of
+from geossl.tasks.compare import Comparison, Judge, Row, draw_seeds, possible_budgets
+from geossl.tasks.convolutions import PIXEL_PATCHES, draw_convolutions
 from geossl.tasks.examples import PixelExamples, thin_places
 from geossl.tasks.heads import PixelNet
 from geossl.tasks.linear import Linear, LinearKind, Scaling, fit_linear, settled
 from geossl.tasks.spec import TaskSpec
 from geossl.tasks.spectral import plane_names
 
-OURS, RANDOM, LOCAL = "this head (encoder + spectral)", "same head, random encoder", "spectral and local alone"
+OURS, RANDOM, LOCAL = (
+    "this head (encoder + spectral + convolutions)",
+    "same head, random encoder",
+    "spectral and local alone",
+)
+CONVOLUTIONS = "random convolutions + spectral"
 INDICES_ONLY, SCRATCH, MAJORITY = "bands and indices of the pixel", "supervised from scratch", "commonest class"
 DEPARTURES = "departures from other years alone"
 PIXELS_A_PLACE = 20
@@ -36,38 +42,76 @@ class Sides:
     test: np.ndarray
 
 
+@dataclass(frozen=True)
+class Features:
+    """Features (n, F) float32 of the pixels of each part."""
+
+    train: np.ndarray
+    val: np.ndarray
+    test: np.ndarray
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some of a network's features: which ``columns``, the ``widths`` of what is scaled alike, and the ``kinds`` that
+    are weighed against each other.
+    """
+
+    columns: np.ndarray
+    widths: tuple[int, ...]
+    kinds: dict[str, int]
+
+
 def compare_pixels(
     spec: TaskSpec, encoder: Encoder, control: Encoder, examples: PixelExamples, seed: int, labels_per_class: int | None
 ) -> tuple[Comparison, PixelNet]:
     """All rows, and our network with the weights of the head.
 
-    The head is fitted to all training labels, or to the first draw of ``labels_per_class`` where that is given.
+    The head is fitted to all training labels, or to the first draw of ``labels_per_class`` where that is given. Soft
+    labels are learnt as proportions; figures count each as its largest class.
     """
     sides = Sides(*(examples.part(side) for side in ("train", "val", "test")))
     judge = Judge(spec, examples.value[sides.test], examples.blocks(sides.test), seed)
     budgets = possible_budgets(labels_per_class, _places_of_rarest(spec, examples, sides.train))
-    subsets = {budget: _draws(spec, examples, sides.train, budget, seed) for budget in budgets}
+    subsets = {budget: draw_pixels(spec, examples, sides.train, budget, seed) for budget in budgets}
     main = budgets[0] if labels_per_class is not None else None
-    net = PixelNet(encoder, spec.outputs, spec.references).eval()
-    rows, head = _fitted(spec, net, examples, sides, subsets, judge, {OURS: _everything}, main)
-    net.set_weights(head)
-    kinds = {RANDOM: _everything, LOCAL: _planes, INDICES_ONLY: _no_neighbours}
+    net = head_net(spec, encoder, examples, sides.train, seed)
+    features = _features(net, examples, sides)
+    plain = {
+        LOCAL: part_of(net, *PLANES),
+        CONVOLUTIONS: part_of(net, *PLANES, "convolutions"),
+        INDICES_ONLY: of_the_pixel(net),
+    }
     if spec.references:
-        kinds[DEPARTURES] = _departures
-    rows += _fitted(
-        spec, PixelNet(control, spec.outputs, spec.references).eval(), examples, sides, subsets, judge, kinds, main
-    )[0]
+        plain[DEPARTURES] = part_of(net, "anomalies")
+    made = {
+        name: _fitted(spec, name, features, part, examples, sides, subsets, judge)
+        for name, part in {OURS: part_of(net, *net.kinds), **plain}.items()
+    }
+    net.set_weights(made[OURS][1][main])
+    untaught = _features(PixelNet(control, spec.outputs).eval(), examples, sides)
+    count = net.kinds["encoder"]
+    for ours, random in (
+        (features.train, untaught.train),
+        (features.val, untaught.val),
+        (features.test, untaught.test),
+    ):
+        ours[:, :count] = random[:, :count]
+    made[RANDOM] = _fitted(spec, RANDOM, features, part_of(net, *net.kinds), examples, sides, subsets, judge)
+    rows = [row for name in (OURS, RANDOM, *plain) for row in made[name][0]]
     left_out: dict[str, str] = {}
     chosen = subsets[main][0]
     trained = scratch.train_pixels(spec, encoder, examples, chosen, seed)
     predicted = scratch.predict_pixels(spec, trained.net, examples, sides.test)
     rows.append(Row(SCRATCH, main, judge.figures([predicted]), note=trained.note))
-    if spec.kind == "segmentation":
-        rows += _baselines(spec, examples, sides, judge, left_out)
-    else:
-        mean = np.full(len(sides.test), examples.value[sides.train].mean())
-        rows.append(Row("mean of the training labels", None, judge.figures([mean])))
+    rows += _baselines(spec, examples, sides, judge, left_out)
     return Comparison(rows, OURS, spec.headline, left_out), net
+
+
+def head_net(spec: TaskSpec, encoder: Encoder, examples: PixelExamples, train: np.ndarray, seed: int) -> PixelNet:
+    """The network of a head, not fitted yet, with random convolutions drawn from the chips of these pixels."""
+    convolutions = draw_convolutions(encoder, examples.data, examples.chip[train], PIXEL_PATCHES, seed)
+    return PixelNet(encoder, spec.outputs, spec.references, convolutions).eval()
 
 
 def pixel_features(net: PixelNet, examples: PixelExamples, pixels: np.ndarray) -> np.ndarray:
@@ -78,90 +122,82 @@ def pixel_features(net: PixelNet, examples: PixelExamples, pixels: np.ndarray) -
     chip = examples.chip[pixels][order]
     with torch.inference_mode(), track("features", len(np.unique(chip)), "chips") as bar:
         for some, values, clear in examples.data.batches(np.unique(chip), bands):
-            maps, planes = net.maps(values, clear), net.spectral(values, clear)
+            maps = net.maps(values, clear)
             for number, position in enumerate(some):
                 here = order[np.searchsorted(chip, position) : np.searchsorted(chip, position, side="right")]
                 y, x = (torch.from_numpy(one[pixels[here]]) for one in (examples.y, examples.x))
-                one = [part[number : number + 1] for part in maps]
-                found[here] = net.read_at(one, planes[number : number + 1], y, x).numpy()
+                image = slice(number, number + 1)
+                planes = net.spectral(values[image], clear[image])  # one by one: they are many and of full size
+                found[here] = net.read_at([part[image] for part in maps], planes, y, x).numpy()
             bar.advance(len(some))
     return found
 
 
-Columns = Callable[[PixelNet], tuple[np.ndarray, tuple[int, ...]]]
+def targets(examples: PixelExamples, pixels: np.ndarray) -> np.ndarray:
+    """What is learnt of these pixels: class indices or numbers (N,), or the proportions (N, K) of soft labels."""
+    return examples.value[pixels] if examples.soft is None else examples.soft[pixels]
 
 
-def _everything(net: PixelNet) -> tuple[np.ndarray, tuple[int, ...]]:
-    return np.arange(sum(net.widths)), net.widths
+PLANES = ("spectral", "anomalies")
+"""Kinds of features that need no learning, of the pixel and its neighbourhood."""
 
 
-def _planes(net: PixelNet) -> tuple[np.ndarray, tuple[int, ...]]:
-    first = sum(net.encoder.channels)
-    return np.arange(first, sum(net.widths)), net.widths[len(net.encoder.channels) :]
+def part_of(net: PixelNet, *kinds: str) -> Part:
+    """The features of these kinds, as far as the network has them."""
+    starts = dict(zip(net.kinds, np.cumsum([0, *net.kinds.values()]).tolist(), strict=False))
+    chosen = {name: width for name, width in net.kinds.items() if name in kinds}
+    columns = np.concatenate([np.arange(starts[name], starts[name] + width) for name, width in chosen.items()])
+    widths = [net.encoder.channels if name == "encoder" else (width,) for name, width in chosen.items()]
+    return Part(columns, tuple(one for part in widths for one in part), chosen)
 
 
-def _no_neighbours(net: PixelNet) -> tuple[np.ndarray, tuple[int, ...]]:
-    first, count = sum(net.encoder.channels), len(plane_names(net.encoder.bands, local=False))
-    return np.arange(first, first + count), (count,)
+def of_the_pixel(net: PixelNet) -> Part:
+    """Bands and indices of the pixel itself, without its neighbourhood."""
+    count = len(plane_names(net.encoder.bands, local=False))
+    return Part(net.kinds["encoder"] + np.arange(count), (count,), {"spectral": count})
 
 
-def without_encoder(net: PixelNet, widths: tuple[int, ...]) -> int | None:
-    """How many of the features come from no encoder, where others do: what the encoder is weighed against."""
-    return sum(widths[len(net.encoder.channels) :]) if len(widths) == len(net.widths) else None
-
-
-def _departures(net: PixelNet) -> tuple[np.ndarray, tuple[int, ...]]:
-    count = sum(net.widths)
-    return np.arange(count - net.extra, count), (net.extra,)
+def _features(net: PixelNet, examples: PixelExamples, sides: Sides) -> Features:
+    return Features(*(pixel_features(net, examples, part) for part in (sides.train, sides.val, sides.test)))
 
 
 def _fitted(
     spec: TaskSpec,
-    net: PixelNet,
+    name: str,
+    features: Features,
+    part: Part,
     examples: PixelExamples,
     sides: Sides,
     subsets: dict[int | None, list[np.ndarray]],
     judge: Judge,
-    kinds: Mapping[str, Columns],
-    main: int | None,
-) -> tuple[list[Row], Linear]:
-    """Rows of the linear head on each kind of columns of one network's features, and the weights of the first kind at
-    the ``main`` budget (its first draw).
-    """
-    train, val, test = (pixel_features(net, examples, part) for part in (sides.train, sides.val, sides.test))
+) -> tuple[list[Row], dict[int | None, Linear]]:
+    """Rows of the linear head on some of the features, one a budget, and the fit of the first draw of each."""
     kind: LinearKind = "ridge" if spec.kind == "regression" else "multinomial"
+    train, val, test = (one[:, part.columns] for one in (features.train, features.val, features.test))
+    scaling = Scaling.of(train, part.widths)
+    soft = None if examples.soft is None else examples.soft[sides.val]
+    choose = judge_of(spec, val, examples.value[sides.val], soft)
+
     rows: list[Row] = []
-    head: Linear | None = None
-    for name, columns in kinds.items():
-        chosen, widths = columns(net)
-        scaling = Scaling.of(train[:, chosen], widths)
-        seen, truth = val[:, chosen], examples.value[sides.val]
-
-        def score(model: Linear, seen: np.ndarray = seen, truth: np.ndarray = truth) -> float:
-            return quick_score(spec, truth, model.predict(seen))
-
-        for budget, draws in subsets.items():
-            models = []
-            for pixels in draws:
-                inside = np.searchsorted(sides.train, pixels)
-                models.append(
-                    fit_linear(
-                        kind,
-                        train[inside][:, chosen],
-                        examples.value[pixels],
-                        spec.outputs,
-                        scaling,
-                        balanced=spec.balanced,
-                        judge=score if len(sides.val) else None,
-                        last=without_encoder(net, widths),
-                    )
-                )
-            figures = judge.figures([model.predict(test[:, chosen]) for model in models])
-            rows.append(Row(name, budget, figures, len(draws), settled(models)))
-            if budget == main and head is None:
-                head = models[0]
-    assert head is not None
-    return rows, head
+    first: dict[int | None, Linear] = {}
+    for budget, draws in subsets.items():
+        models = [
+            fit_linear(
+                kind,
+                train[np.searchsorted(sides.train, pixels)],
+                targets(examples, pixels),
+                spec.outputs,
+                scaling,
+                balanced=spec.balanced,
+                judge=choose,
+                kinds=part.kinds,
+            )
+            for pixels in draws
+        ]
+        figures = judge.figures([model.predict(test) for model in models])
+        rows.append(Row(name, budget, figures, len(draws), settled(models)))
+        first[budget] = models[0]
+    return rows, first
 
 
 def _baselines(
@@ -176,6 +212,9 @@ def _baselines(
             )
         except InputError as error:
             left_out[title] = "; ".join(str(part) for part in (error.what, error.found) if part)
+    if spec.kind == "regression":
+        mean = np.full(len(sides.test), examples.value[sides.train].mean())
+        return [*rows, Row("mean of the training labels", None, judge.figures([mean]))]
     commonest = majority(examples.value[sides.train], len(sides.test), spec.outputs)
     return [*rows, Row(MAJORITY, None, judge.figures([commonest]))]
 
@@ -193,7 +232,7 @@ def _by_class(spec: TaskSpec, examples: PixelExamples, pixels: np.ndarray) -> li
     return [np.flatnonzero(examples.value[pixels] == number) for number in range(spec.outputs)]
 
 
-def _draws(
+def draw_pixels(
     spec: TaskSpec, examples: PixelExamples, pixels: np.ndarray, budget: int | None, seed: int
 ) -> list[np.ndarray]:
     """Training pixels of each draw: of ``budget`` places a class, or all."""

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
+from geossl.chips.chipset import IGNORE
 from geossl.evaluation.intervals import Interval
 from geossl.report.pages import Section, Table, page
 from geossl.report.plots import bars, chip_grid, true_colour
@@ -17,7 +18,9 @@ from geossl.tasks.compare import Comparison, Row
 from geossl.tasks.examples import ChipExamples, PixelExamples
 from geossl.tasks.heads import Head
 from geossl.tasks.metrics import LOWER_IS_BETTER
+from geossl.tasks.series import load_series
 from geossl.tasks.spec import TaskSpec
+from geossl.tasks.trust_pages import confusion_figure
 
 PALETTE = ("#4477aa", "#ccbb44", "#228833", "#ee6677", "#66ccee", "#aa3377", "#999933", "#882255")
 _TITLES = {
@@ -59,7 +62,10 @@ def write_report(
     if ours.figures.confusion is not None:
         sections.append(
             Section(
-                "Confusion", "Rows are the truth, columns what the head says.", tables=[_confusion_table(spec, ours)]
+                "Confusion",
+                "Rows are the truth, columns what the head says.",
+                [confusion_figure(spec, ours.figures.confusion)],
+                [_confusion_table(spec, ours)],
             )
         )
     sections += further
@@ -222,7 +228,8 @@ def _captions(spec: TaskSpec) -> str:
     if not spec.per_pixel:
         return "Test chips and, below, what they are."
     colours = ", ".join(f"{one.name} {_colour(spec, number)}" for number, one in enumerate(spec.classes))
-    return f"Each row: the scene, the labels (white: none), the prediction. {colours}"
+    wrong = "errors (green: right, red: wrong)" if spec.classes else "errors (red: a quarter of the labels' range)"
+    return f"Each: the scene, the labels (white: none), the prediction, {wrong}. {colours}"
 
 
 def _colour(spec: TaskSpec, number: int) -> str:
@@ -230,7 +237,7 @@ def _colour(spec: TaskSpec, number: int) -> str:
 
 
 def pixel_pictures(head: Head, examples: PixelExamples) -> Figure:
-    """Test chips with most labelled pixels, one of each block first: scene, labels, prediction."""
+    """Test chips with most labelled pixels, one of each block first: scene, labels, prediction, errors."""
     spec, data = head.task, examples.data
     pixels = examples.part("test")
     counts = np.bincount(examples.chip[pixels], minlength=len(data.rows))
@@ -240,21 +247,37 @@ def pixel_pictures(head: Head, examples: PixelExamples) -> Figure:
     chosen = np.array([*firsts, *(int(one) for one in order if int(one) not in firsts)][:_SHOWN])
     values, clear = data.load(chosen)
     count = len(data.chips.bands)  # anomaly planes follow the bands
-    channels = [*head.select(data.chips.bands), *range(count, values.shape[1])]
-    predicted = head.predict(values[:, channels][:, None], clear[:, None])
     scene = true_colour(np.where(clear[:, None], values[:, :count], np.nan), data.chips.bands)
+    if head.net.takes_dates:
+        dates = load_series(data, chosen, head.select(data.chips.bands), spec.needs_days)
+        predicted = head.predict(*dates)
+    else:
+        channels = [*head.select(data.chips.bands), *range(count, values.shape[1])]
+        predicted = head.predict(values[:, channels][:, None], clear[:, None])
     tiles, titles = [], []
     limits = (float(examples.value.min()), float(examples.value.max()))
     for number, position in enumerate(chosen):
         mask = examples.mask(np.arange(len(examples.chip)), int(position))
         if spec.kind == "regression":
-            shown = [_ramp(mask, limits), _ramp(predicted[number, 0].numpy(), limits)]
+            said = predicted[number, 0].numpy()
+            shown = [_ramp(mask, limits), _ramp(said, limits)]
+            wrong = np.abs(said - mask) / max((limits[1] - limits[0]) / 4, 1e-9)
         else:
-            shown = [_painted(spec, mask), _painted(spec, predicted[number].argmax(0).numpy())]
+            best = predicted[number].argmax(0).numpy()
+            shown = [_painted(spec, mask), _painted(spec, best)]
+            wrong = np.where(mask == IGNORE, np.nan, best != mask)
         shown[1][~clear[number].numpy()] = 200
-        tiles += [scene[number], *shown]
-        titles += [f"{data.chips.table['chip'].iloc[int(data.rows[position])]}"[-24:], "labels", "prediction"]
-    return chip_grid(np.stack(tiles), titles, columns=6, inch=1.5)
+        tiles += [scene[number], *shown, _errors(wrong)]
+        titles += [f"{data.chips.table['chip'].iloc[int(data.rows[position])]}"[-24:], "labels", "prediction", "errors"]
+    return chip_grid(np.stack(tiles), titles, columns=8, inch=1.3)
+
+
+def _errors(wrong: np.ndarray) -> np.ndarray:
+    """Green where right (0), through to red where wrong (1 and above), white where no label is (NaN)."""
+    share = np.clip(np.nan_to_num(wrong), 0, 1)[..., None]
+    mixed = (1 - share) * np.array([34, 136, 51]) + share * np.array([238, 60, 60])
+    mixed[~np.isfinite(wrong)] = 255
+    return mixed.astype(np.uint8)
 
 
 def _painted(spec: TaskSpec, indices: np.ndarray) -> np.ndarray:
@@ -284,6 +307,8 @@ def chip_pictures(head: Head, examples: ChipExamples) -> tuple[Figure, Table]:
         if head.task.kind == "multilabel":
             truth = [names[one] for one in np.flatnonzero(examples.target[chip])]
             found = [names[one] for one in torch.nonzero(said[number] > 0.5).flatten().tolist()]
+        elif head.task.kind == "regression":
+            truth, found = [f"{float(examples.target[chip]):.4g}"], [f"{float(said[number, 0]):.4g}"]
         else:
             truth, found = [names[int(examples.target[chip])]], [names[int(said[number].argmax())]]
         body.append([str(number + 1), "; ".join(truth) or "none", "; ".join(found) or "none"])

@@ -61,7 +61,8 @@ class Softening:
     @torch.no_grad()
     def unscale(self, net: Net) -> None:
         """Fold a quantity's scale into a trained student's last layers, so that it speaks the teacher's unit."""
-        readers = [*net.readers, net.planes, net.anomalies] if isinstance(net, PixelNet) else [net.reader]
+        pixels = isinstance(net, PixelNet)
+        readers = [*net.readers, net.planes, net.anomalies, net.responses] if pixels else [net.reader]
         for layer in readers:
             if layer is None:  # a task without references reads no anomalies
                 continue

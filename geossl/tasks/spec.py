@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from geossl import config
 from geossl.config import Settings
 from geossl.errors import InputError
+from geossl.tasks.rules import MapRule
 
 Kind = Literal["segmentation", "classification", "multilabel", "regression", "level"]
-Baseline = Literal["vci", "ndmi_anomaly", "ndwi", "mndwi", "mlp"]
+Baseline = Literal["vci", "ndmi_anomaly", "ndwi", "mndwi", "mlp", "rule", "stumpf", "lyzenga"]
+Strategy = Literal["frozen", "finetune", "pseudo"]
+Decoder = Literal["linear", "fpn", "unet"]
 
 
 class TaskClass(Settings):
@@ -67,12 +70,25 @@ class TaskSpec(Settings):
     title: str
     kind: Kind
     """``segmentation``: a class a pixel. ``classification``: a class a chip. ``multilabel``: any of several labels a
-    chip. ``regression``: a number a pixel. ``level``: a number a date, of a whole water (``geossl level``)."""
+    chip. ``regression``: a number a pixel or chip. ``level``: a number a date, of a whole water (``geossl level``)."""
     classes: tuple[TaskClass, ...] = ()
     ordinal: bool = False
     """The classes are steps of one quantity, in the order given (none, moderate, severe)."""
     unit: str | None = None
+    of: Literal["pixel", "chip"] = "pixel"
+    """What a regression gives a number to; the other kinds say it themselves."""
     temporal: Literal["date", "composite", "series"] = "date"
+    """What the head sees: one ``date``; the median ``composite`` of the clear dates; the ``series`` of all dates, whose
+    features are pooled over the clear ones (:mod:`geossl.tasks.temporal`)."""
+    pooling: Literal["mean", "max", "attention"] = "mean"
+    """How a series is pooled; ``attention`` also looks at the day of the year."""
+    strategy: Strategy = "frozen"
+    """``frozen``: the encoder as it is; ``finetune``: it learns on; ``pseudo``: the frozen head's own confident answers
+    on unlabelled ground of training blocks teach it too."""
+    decoder: Decoder = "linear"
+    """What reads the encoder's maps (:mod:`geossl.tasks.decoders`)."""
+    loss: Literal["cross-entropy", "focal", "dice"] = "cross-entropy"
+    """What networks that learn by steps minimise on classes of pixels (:mod:`geossl.tasks.losses`)."""
     from_chips: bool = False
     """Kind and classes are those of the labels of the ready chips given with ``--chips``."""
     label_field: str = "class"
@@ -86,6 +102,8 @@ class TaskSpec(Settings):
     """Clear dates of a tile that are used at most for each label date (for labels without a date: in all)."""
     raster: RasterRule | None = None
     baselines: tuple[Baseline, ...] = ()
+    rule: MapRule | None = None
+    """What the task gives without a head, from scenes alone (``geossl map --task``)."""
     season_days: int = Field(default=20, gt=0)
     """For anomalies and ``references``: how far the day of year of a reference scene may lie from that of the scene."""
     references: tuple[Literal["ndvi", "ndmi", "ndwi", "mndwi", "ndre", "nbr"], ...] = ()
@@ -110,8 +128,21 @@ class TaskSpec(Settings):
             raise ValueError(f"a {self.kind} has a unit and no classes")
         if self.kind not in ("regression", "level") and not self.from_chips and len(names) < 2:
             raise ValueError(f"a {self.kind} needs at least two classes")
-        if self.references and (self.kind not in ("segmentation", "regression") or self.temporal != "date"):
+        if self.references and (not self.per_pixel or self.temporal != "date"):
             raise ValueError("references are for pixels of single dates (kind segmentation or regression)")
+        if {"stumpf", "lyzenga"} & set(self.baselines) and self.kind != "regression":
+            raise ValueError("the baselines stumpf and lyzenga tell a depth (kind regression)")
+        if "rule" in self.baselines and (self.rule is None or self.rule.form != "extent"):
+            raise ValueError("the baseline rule needs a rule of form extent")
+        if self.of == "chip" and self.kind != "regression":
+            raise ValueError("'of' is for regressions")
+        whole = not self.per_pixel and not self.from_chips
+        if whole and (self.is_deep or self.loss != "cross-entropy"):
+            raise ValueError("decoders, series and losses are for pixels (kind segmentation or regression)")
+        if self.kind == "regression" and self.loss != "cross-entropy":
+            raise ValueError("a regression learns by its own loss (Huber)")
+        if self.strategy == "pseudo" and (self.kind == "regression" or self.is_deep):
+            raise ValueError("pseudo-labels are for classes, read linearly from single dates or composites")
         if self.ordinal and self.kind != "segmentation":
             raise ValueError("only the classes of a segmentation can be ordinal")
         if self.raster and self.raster.values is None and self.raster.thresholds:
@@ -136,7 +167,17 @@ class TaskSpec(Settings):
     @property
     def per_pixel(self) -> bool:
         """Whether the head predicts every pixel; else it predicts whole chips."""
-        return self.kind in ("segmentation", "regression")
+        return self.kind == "segmentation" or (self.kind == "regression" and self.of == "pixel")
+
+    @property
+    def is_deep(self) -> bool:
+        """Whether the network has parts that only steps of gradient descent can fit: a decoder, or a series."""
+        return self.decoder != "linear" or self.temporal == "series"
+
+    @property
+    def needs_days(self) -> bool:
+        """Whether the head sees the day of the year as one more channel behind the bands."""
+        return self.temporal == "series" and self.pooling == "attention"
 
     @property
     def outputs(self) -> int:
@@ -159,6 +200,25 @@ def load_task(task: str | Path | TaskSpec) -> TaskSpec:
     return task if isinstance(task, TaskSpec) else config.load(TaskSpec, "tasks", task)
 
 
+def changed(spec: TaskSpec, where: object, **values: Any) -> TaskSpec:
+    """The task with some fields set anew.
+
+    Raises:
+        InputError: the fields do not go together; ``where`` says where they come from.
+    """
+    return config.parse(TaskSpec, {**spec.model_dump(), **values}, where)
+
+
+_KINDS: dict[str, Kind] = {
+    "class": "classification",
+    "multilabel": "multilabel",
+    "mask": "segmentation",
+    "number": "regression",
+    "shares": "classification",
+}
+"""Labels that ready chips carry, and the task each makes."""
+
+
 def fit_to_chips(spec: TaskSpec, label_kind: str, label_names: tuple[str, ...], where: object) -> TaskSpec:
     """The task as the labels of ready chips make it.
 
@@ -168,11 +228,12 @@ def fit_to_chips(spec: TaskSpec, label_kind: str, label_names: tuple[str, ...], 
     Raises:
         InputError: the chips' labels are of another kind, or name classes that the task does not know.
     """
-    kind: Kind = {"class": "classification", "multilabel": "multilabel", "mask": "segmentation"}[label_kind]  # type: ignore[assignment]
+    kind = _KINDS[label_kind]
+    of = "chip" if kind == "regression" else "pixel"
     if spec.from_chips:
-        values = {**spec.model_dump(), "kind": kind, "classes": [{"name": name} for name in label_names]}
-        return TaskSpec.model_validate({**values, "from_chips": False})
-    if kind != spec.kind:
+        classes = [{"name": name} for name in label_names]
+        return changed(spec, where, kind=kind, of=of, classes=classes, from_chips=False)
+    if (kind, of) != (spec.kind, spec.of):
         raise InputError(
             f"task {spec.name} needs labels of another kind",
             where=where,

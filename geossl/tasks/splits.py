@@ -43,10 +43,10 @@ def split_labelled(blocks: Iterable[str], chips: ChipSet, encoder_meta: dict[str
             found=f"block {labelled[0]}" if labelled else "no block",
             remedy="give labels that are spread wider, or a region with smaller blocks (block_tiles in its YAML)",
         )
-    pretrained = _pretrained_on(chips, encoder_meta)
+    pretrained = pretrained_on(chips, encoder_meta)
     if pretrained is None:
         sides = split_blocks(labelled, seed, VAL_SHARE, TEST_SHARE)
-        transductive = bool(encoder_meta.get("transductive")) and _same_chips(chips, encoder_meta)
+        transductive = bool(encoder_meta.get("transductive")) and same_chips(chips, encoder_meta)
         return LabelSplit(
             sides,
             "Blocks were split by hash; "
@@ -84,15 +84,15 @@ def _held_out(labelled: list[str], pretrained: dict[str, list[str]], chips: Chip
     return LabelSplit(sides, "Test blocks are those that were held out of pretraining; no other block is tested on.")
 
 
-def _same_chips(chips: ChipSet, meta: dict[str, Any]) -> bool:
+def same_chips(chips: ChipSet, meta: dict[str, Any]) -> bool:
     """By name too: a store that has grown since has another id, but its blocks are the same ground."""
     known = meta.get("chips") or {}
     return bool(known) and (known.get("id") == chips.id or known.get("name") == chips.name)
 
 
-def _pretrained_on(chips: ChipSet, meta: dict[str, Any]) -> dict[str, list[str]] | None:
+def pretrained_on(chips: ChipSet, meta: dict[str, Any]) -> dict[str, list[str]] | None:
     """The encoder's split where it was pretrained on these chips and held blocks out; else None."""
-    if meta.get("transductive") or not _same_chips(chips, meta):
+    if meta.get("transductive") or not same_chips(chips, meta):
         return None
     splits = meta.get("splits")
     return {part: [str(block) for block in names] for part, names in splits.items()} if splits else None

@@ -23,9 +23,10 @@ from geossl.tasks.anomaly import plane_count
 from geossl.tasks.compare import Judge
 from geossl.tasks.examples import MIN_CLEAR, ChipData, ChipExamples, PixelExamples, in_period
 from geossl.tasks.heads import Head
-from geossl.tasks.scratch import CROP, dihedral, predict_chips, predict_pixels, run_steps
+from geossl.tasks.scratch import predict_chips, predict_pixels
 from geossl.tasks.soft import Agreement, Net, Softening, softening
 from geossl.tasks.sources import open_source
+from geossl.tasks.steps import CROP, Kept, dihedral, run_steps
 from geossl.tasks.warm_start import warm_start
 from geossl.training.compute import Compute, choose_compute
 
@@ -155,9 +156,12 @@ def scores_of(head: Head, made: Head, examples: PixelExamples | ChipExamples, se
 
 
 def teach(
-    head: Head, net: Net, world: World, epochs: int | None, temperature: float, seed: int
+    head: Head, net: Net, world: World, epochs: int | None, temperature: float, seed: int, state: Path, identity: str
 ) -> tuple[dict[str, float] | None, int]:
-    """Train ``net`` in place; agreement on validation chips before and after, and the number of steps."""
+    """Train ``net`` in place; agreement on validation chips before and after, and the number of steps.
+
+    ``state``: a file for what a run of this ``identity`` needs to go on after its death.
+    """
     compute = choose_compute()
     train = world.data.rows[world.part("train")]
     steps = -(-len(train) * epochs // BATCH) if epochs else max(1, min(CHIPS_SEEN, MOST_EPOCHS * len(train)) // BATCH)
@@ -174,7 +178,8 @@ def teach(
     warm_start(net, _answers(head, net, world, soft, compute), seed)
     with track("distilling", steps) as bar:
         batches = _Batches(head, net, world, train, soft, compute, seed)
-        run_steps(net, batches, soft.loss, RATE, steps, seed, compute, bar)
+        kept = Kept(state, identity, batches.skip)
+        run_steps(net, batches, soft.loss, RATE, steps, seed, compute, bar, kept=kept)
     soft.unscale(net)
     after = _agreement(head, net, world, val, compute, None)
     head.net.to("cpu")
@@ -206,6 +211,11 @@ class _Batches:
                 waiting, epoch = torch.cat([waiting, self.sampler.epoch_rows(epoch)]), epoch + 1
             yield waiting[:BATCH]
             waiting = waiting[BATCH:]
+
+    def skip(self, count: int) -> None:
+        """Leave out so many batches."""
+        for _ in range(count):
+            next(self._order)
 
     def __call__(self, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
         rows = next(self._order)

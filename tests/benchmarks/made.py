@@ -12,9 +12,11 @@ import numpy as np
 import pandas as pd
 import shapely
 
+from geossl.chips.chipset import ChipSet
 from geossl.chips.grid import Grid
 from geossl.chips.store import SHARD, empty_rows
 from geossl.chips.writer import StoreWriter, prepare_store
+from geossl.encoders.saved import Encoder, load_encoder, random_encoder
 from geossl.products import S2_ENCODING, Encoding
 
 BANDS = (
@@ -86,3 +88,14 @@ def in_turns(ways: dict[str, Callable[[], float]], rounds: int) -> dict[str, lis
 def paired(mine: list[float], theirs: list[float]) -> float:
     """Median over rounds of the ratio of two rates."""
     return statistics.median(one / other for one, other in zip(mine, theirs, strict=True))
+
+
+def encoder_for(folder: str | None, chips: ChipSet) -> Encoder:
+    """The encoder of a directory, or an untrained ResNet-18 for these chips."""
+    if folder is not None:
+        return load_encoder(folder)
+    some = np.linspace(0, len(chips.table) - 1, 32).astype(int)
+    stored, flags = chips.load(some)
+    values = np.where(flags[:, None] == 0, chips.encoding.decode(stored), np.nan)
+    mean, std = (one(values, axis=(0, 2, 3)).tolist() for one in (np.nanmean, np.nanstd))
+    return random_encoder("resnet18", chips.bands, mean, std, seed=1)

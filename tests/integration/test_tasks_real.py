@@ -56,7 +56,7 @@ def test_eurosat_is_classified_by_blocks(real_data: Path, tmp_path: Path) -> Non
 def test_water_masks_are_segmented_by_adjacency_group(real_data: Path, tmp_path: Path) -> None:
     folder = real_data / "dfc24-water"
     result = finetune("water", encoder=untrained(folder), chips=folder, labels_per_class=10, out=tmp_path / "head")
-    assert value(result, "this head (encoder + spectral)") > 0.7 > 0.6 > value(result, "commonest class")
+    assert value(result, "this head (encoder + spectral + convolutions)") > 0.7 > 0.6 > value(result, "commonest class")
     assert value(result, "MNDWI > 0") > 0.7
     groups = set(open_chips(folder).table["adjacency_group"].astype(str))
     splits = read_manifest(result.head, KIND)["splits"]

@@ -15,6 +15,7 @@ import rasterio
 
 from geossl.maps.index import make_index_map
 from geossl.maps.level import map_level
+from geossl.maps.task_map import make_task_map
 from geossl.sandbox.create import create_sandbox
 
 pytestmark = pytest.mark.slow
@@ -81,3 +82,25 @@ def test_the_first_pilot_the_largest_extent_of_reeds_and_its_change_since_the_hi
     with rasterio.open(change) as source:
         assert {1, 2, 3} & set(np.unique(source.read(1)).tolist())
     assert sum(row["hectares"] for row in made.areas) > 0
+
+
+def test_how_often_there_is_water_on_sand_follows_the_true_water(lake: Lake, tmp_path: Path) -> None:
+    made = make_task_map("surface-water", region="vanern", months="5-9", out=tmp_path / "water")
+    with rasterio.open(made.layers[0] / "value.tif") as source:
+        share = source.read(1)
+    fractions = lake.folder / "truth" / "water_fraction"
+    days = [path for path in sorted(fractions.glob("*.tif")) if 5 <= int(path.stem[5:7]) <= 9]
+    wet = []
+    for path in days:
+        with rasterio.open(path) as source:
+            wet.append(source.read(1) > 100)  # half of the pixel and more
+    true = np.mean(wet, axis=0)
+    with rasterio.open(lake.folder / "truth" / "shore.tif") as source:
+        sand = (source.read(1) == 1) & (true > 0) & (true < 1) & np.isfinite(share)
+    assert sand.sum() > 500
+    assert abs((share - true)[sand].mean()) < 0.05
+    assert np.corrcoef(share[sand], true[sand])[0, 1] > 0.5
+    with rasterio.open(made.layers[1] / "class.tif") as source:
+        season = source.read(1)
+    assert (season[true == 1] == 3).mean() > 0.85, "always wet"
+    assert (season[true == 0] == 0).mean() > 0.85, "never wet"

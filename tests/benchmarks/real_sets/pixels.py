@@ -89,11 +89,11 @@ SETS = {
 def table(name: str) -> Table:
     """Every model on one set, tuned alike."""
     one = SETS[name]
-    data = _read(one)
+    data = read(one)
     y = data[one.label].astype(str).to_numpy()
     groups, blocks = data[one.groups].astype(str).to_numpy(), data[one.blocks].astype(str).to_numpy()
     bands = data[[column for column in data.columns if column.startswith("B") and column[1].isdigit()]].to_numpy()
-    ratios = _ratios(bands)
+    differences = ratios(bands)
     linear = make_pipeline(StandardScaler(), LogisticRegression(solver="newton-cholesky", class_weight="balanced"))
     network = make_pipeline(
         StandardScaler(), MLPClassifier((64, 64), early_stopping=True, max_iter=300, random_state=0)
@@ -101,13 +101,13 @@ def table(name: str) -> Table:
     forest = RandomForestClassifier(200, class_weight="balanced_subsample", random_state=0)
     strengths = {"logisticregression__C": [0.1, 1.0, 10.0]}
     models = {
-        "normalised differences, logistic": (linear, strengths, ratios),
+        "normalised differences, logistic": (linear, strengths, differences),
         "bands, logistic": (linear, strengths, bands),
         "bands, spectral network": (network, {"mlpclassifier__alpha": [1e-4, 1e-2, 1.0]}, bands),
         "bands and differences, random forest": (
             forest,
             {"min_samples_leaf": [1, 3, 10]},
-            np.concatenate([bands, ratios], axis=1),
+            np.concatenate([bands, differences], axis=1),
         ),
     }
     found = {"commonest class": of_classes(y, constant(y, groups, one.folds, commonest), blocks)}
@@ -126,7 +126,8 @@ def table(name: str) -> Table:
     )
 
 
-def _read(one: PixelSet) -> pd.DataFrame:
+def read(one: PixelSet) -> pd.DataFrame:
+    """The set's table with a column for what is left out and what is resampled."""
     data = pd.read_csv(DATA / one.folder / "pixels.csv")
     if one.folder == "pacific-shallow-habitat":
         data = data[data["class"] != "mangrove"].reset_index(drop=True)
@@ -140,7 +141,7 @@ def _read(one: PixelSet) -> pd.DataFrame:
     return data
 
 
-def _ratios(bands: np.ndarray) -> np.ndarray:
+def ratios(bands: np.ndarray) -> np.ndarray:
     """Normalised differences of all pairs of bands; 0 where the pair sums to nothing."""
     parts = []
     for first, second in combinations(range(bands.shape[1]), 2):

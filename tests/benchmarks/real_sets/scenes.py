@@ -13,6 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from geossl.evaluation.controls import spectral_index
+from geossl.tasks.depth import lyzenga_logs, stumpf_ratio
 from tests.benchmarks.real_sets.common import DATA, Table, fold_rows, grid_cell, held_out, of_classes, of_values, row
 
 FLOOD_BANDS = [
@@ -105,8 +106,8 @@ def bathymetry() -> Table:
     cells = grid_cell(east[inside], north[inside], 100)
     bands = values[:, py, px].T
     deep = np.percentile(values.reshape(4, -1), 2, axis=1)
-    ratio = np.log(1000 * bands[:, [0]]) / np.log(1000 * bands[:, [1]])
-    lyzenga = np.log(np.maximum(bands[:, :3] - deep[:3], 1e-4))
+    ratio = stumpf_ratio(bands[:, [0]], bands[:, [1]])
+    lyzenga = lyzenga_logs(bands[:, :3], deep[:3])
     around = [ndimage.uniform_filter(band, size)[py, px] for band in values for size in (3, 7)]
     spread = [_spread(band, 5)[py, px] for band in values]
     full = np.column_stack([np.log(bands), ratio, lyzenga, np.log(np.stack(around, 1)), np.stack(spread, 1)])

@@ -13,7 +13,7 @@ from geossl.cli.common import run_verb
 from geossl.errors import InputError, WorkError
 
 VERBS = ["cube index", "cube status", "cube products", "sandbox create", "tiles build", "tiles status", "views preview"]
-VERBS += ["pretrain", "finetune", "distill", "map", "embed", "level", "doctor"]
+VERBS += ["pretrain", "finetune", "evaluate", "distill", "map", "embed", "level", "doctor"]
 
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:

@@ -14,6 +14,7 @@ from maps_fakes import BANDS, CLASSES, ChipHead, PixelHead, cut_chips, task
 
 from geossl.errors import InputError
 from geossl.maps import predictors, stream
+from geossl.maps.legend import UNSEEN
 from geossl.maps.make import make_map, plan_map
 from geossl.maps.stream import WindowSizes
 from geossl.tasks.spec import DeepWaterRule, PixelRule
@@ -182,7 +183,7 @@ def test_the_layer_carries_colours_class_names_style_and_a_valid_catalogue(pictu
     assert item.properties["proj:code"] == "EPSG:32633"
     assert item.properties["geossl:scenes"] == sorted(cut_chips(picture).table["chip"])
     classes = item.assets["class"].extra_fields["classification:classes"]
-    assert [entry["title"] for entry in classes] == [*CLASSES, "not seen"]
+    assert [entry["title"] for entry in classes] == [*CLASSES, UNSEEN]
     for asset in item.assets.values():
         assert (result.layer / asset.href).is_file()
     collection = pystac.Collection.from_file(str(result.layer / "collection.json"))

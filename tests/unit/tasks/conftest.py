@@ -88,7 +88,8 @@ def ready_set() -> Callable[[FakeStore, Path, str], Path]:
     """Writes a store's chips as ready chips with labels of one kind."""
 
     def write(store: FakeStore, folder: Path, kind: str) -> Path:
-        """The store's chips as files with an index; class and labels follow the brightness of the chip."""
+        """The store's chips as files with an index; class, labels, number and shares follow the brightness of the
+        chip."""
         folder.mkdir()
         rng = np.random.default_rng(0)
         lines, repeats = [], 4
@@ -102,13 +103,16 @@ def ready_set() -> Callable[[FakeStore, Path, str], Path]:
             ) as out:  # fmt: skip
                 out.write(data.astype(np.uint16))
                 out.descriptions = store.bands
-            lines.append((name, f"b{tile}", "bright" if bright else "dark", "land|bright" if bright else "land|dark"))
-        pd.DataFrame(lines, columns=["file", "block", "class", "labels"]).to_csv(folder / "index.csv", index=False)
-        column = {"class": "class", "multilabel": "labels"}[kind]
+            said = ("bright", "land|bright", 3.5, 0.1, 0.9) if bright else ("dark", "land|dark", 1.5, 0.7, 0.3)
+            lines.append((name, f"b{tile}", *said))
+        columns = ["file", "block", "class", "labels", "height", "dark", "bright"]
+        pd.DataFrame(lines, columns=columns).to_csv(folder / "index.csv", index=False)
+        column = {"class": "class", "multilabel": "labels", "number": "height"}.get(kind)
+        where = f"column: {column}" if column else "keep: [dark, bright]"
         bands = "".join(f"  {band}: {band}\n" for band in store.bands)
         (folder / "chipset.yaml").write_text(
             f"bands:\n{bands}encoding: {{dtype: uint16, scale: 0.0001, offset: -0.1, nodata: 0}}\nresolution_m: 10\n"
-            f"block: block\nlabels: {{kind: {kind}, column: {column}}}\n"
+            f"block: block\nlabels: {{kind: {kind}, {where}}}\n"
         )
         return folder
 

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from geossl.artefacts import read_manifest, write_manifest
 from geossl.encoders.saved import Encoder, random_encoder, save_encoder
 from geossl.errors import InputError
-from geossl.tasks import scratch, student
+from geossl.tasks import scratch, steps, student
 from geossl.tasks.distill import DistillResult, distill
 from geossl.tasks.finetune import finetune
 from geossl.tasks.heads import KIND, ChipNet, Head, PixelNet, load_head, save_weights
@@ -135,10 +135,38 @@ def test_a_student_learns_what_its_teacher_says_and_maps_like_any_head(
     assert (said.argmax(1)[0].numpy() == store.wet[0]).mean() > 0.85
 
 
+def test_killed_in_mid_run_the_same_command_goes_on_to_the_same_weights(
+    make_store: Any, taught: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    given: dict[str, Any] = {"chips": make_store(tiles=10), "epochs": 4}
+    undisturbed = distill(taught / "head", **given, out=tmp_path / "whole")
+    monkeypatch.setattr(steps, "KEEP_S", 0.0)
+    loss, calls = Softening.loss, []
+
+    def dies(self: Softening, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return loss(self, logits, targets)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Softening, "loss", dies)
+        distill(taught / "head", **given, out=tmp_path / "s")
+    assert not (tmp_path / "s").exists() and (tmp_path / ".s.state.pt").is_file()
+    del calls[:]
+    monkeypatch.setattr(Softening, "loss", lambda *given: (calls.append(1), loss(*given))[1])
+    resumed = distill(taught / "head", **given, out=tmp_path / "s")
+    assert len(calls) == resumed.steps - 2  # the first two were not done again
+    assert resumed.agreement == undisturbed.agreement
+    assert (resumed.head / "head.safetensors").read_bytes() == (undisturbed.head / "head.safetensors").read_bytes()
+    assert not (tmp_path / ".s.state.pt").exists()
+
+
 def test_both_are_scored_on_the_teachers_test_blocks(taught: Path, learnt: DistillResult) -> None:
     assert learnt.scores is not None and learnt.headline == "macro_f1"
     assert learnt.scores["teacher"] == pytest.approx(read_manifest(taught / "head", KIND)["metrics"]["value"])
     assert learnt.scores["student"] > 0.85 and "test blocks" in learnt.scores["on"]
+    assert load_head(learnt.head).trust is not None  # as sure as it is right, like any head
     assert learnt.report.read_text().count("student") > 2
 
 

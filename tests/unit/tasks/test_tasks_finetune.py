@@ -69,6 +69,8 @@ def test_the_manifest_says_what_the_head_rests_on_and_the_report_stands_alone(
     page = taught.report.read_text()
     assert "Confusion" in page and "same head, random encoder" in page and "data:image/png" in page
     assert "http" not in page.replace("http-equiv", "")
+    assert manifest["trust"]["calibration"]["sentence"] and "Where it fails" in (taught.head / "card.md").read_text()
+    assert json.loads((taught.head / "item.json").read_text())["properties"]["mlm:tasks"] == ["semantic-segmentation"]
 
 
 def test_the_same_command_finds_its_head_and_another_run_elsewhere_gives_the_same_bytes(
