@@ -249,7 +249,8 @@ def _inputs(
         weights = hash_file(Path(encoder) / ENCODER_WEIGHTS)
     return {
         "task": source.spec.model_dump(mode="json"),
-        "encoder": weights or hash_json({"bands": opened.bands, "sum": [float(p.sum()) for p in opened.parameters()]}),
+        "encoder": weights
+        or hash_json({"bands": opened.bands, "sum": [float(p.detach().sum()) for p in opened.parameters()]}),
         "chips": source.chips.id,
         "labels": source.labels.id if source.labels is not None else None,
         "region": source.name,
