@@ -22,7 +22,7 @@ from typing import Any
 from geossl.evaluation.intervals import paired_difference
 from geossl.methods.protocol import method_names
 from tests.benchmarks.methods_runs import BATCH, ENCODER, RESAMPLES, Run, Settings, done, execute, predictions, score
-from tests.benchmarks.methods_sets import SETS, Study, open_study
+from tests.benchmarks.methods_sets import DATED, SETS, Study, open_study
 
 ROOT = Path(__file__).parents[2]
 BUDGETS = ("wall-clock", "samples")
@@ -32,6 +32,7 @@ BASE = "simclr"
 SWITCHES: dict[str, tuple[dict[str, Any], ...]] = {
     "bigearthnet-finland": ({"balance": True},),
     "sandbox": ({"balance": True}, {"pairs": "30-days"}, {"pairs": "other-season"}),
+    "s2-romania-series": ({"balance": True}, {"pairs": "30-days"}, {"pairs": "other-season"}),
 }
 
 
@@ -41,7 +42,11 @@ def runs_of(sets: list[str], methods: list[str], transfer: bool) -> list[Run]:
     for name in sets:
         controls = [*FIXED, *(["transfer"] if transfer else [])]
         runs += [Run(name, control) for control in controls]
-        runs += [Run(name, method, budget) for budget in BUDGETS for method in (*methods, "supervised from scratch")]
+        if name in DATED:
+            runs += [Run(name, BASE, "samples")]
+        else:
+            trained = (*methods, "supervised from scratch")
+            runs += [Run(name, method, budget) for budget in BUDGETS for method in trained]
         if BASE in methods:
             runs += [Run(name, BASE, "samples", **switch) for switch in SWITCHES.get(name, ())]
     return runs
@@ -144,7 +149,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes-per-run", type=float, default=2 / 3, help="max_minutes of the equal-time runs")
     parser.add_argument("--samples", type=int, default=3072, help="chips seen in the equal-samples runs")
-    parser.add_argument("--sets", nargs="+", default=list(SETS), help="and folders of ready chips")
+    parser.add_argument("--sets", nargs="+", default=[*SETS, *DATED], help="and folders of ready chips")
     parser.add_argument("--methods", nargs="+", default=method_names())
     parser.add_argument("--view-px", type=int, default=32, help="side of a view; small: more steps")
     parser.add_argument("--seed", type=int, default=0)

@@ -98,15 +98,14 @@ def labelled(path: Path) -> Study:
     return make_study(path.name, path, chips, kind, labels, f"{len(chips.label_names)} labels of the index")
 
 
-def water_share(path: Path) -> Study:
-    """A ready set of water masks: of the labelled pixels none (under 1 %), some, or mostly (half or more) are water."""
+def mask_share(path: Path, label: str, limits: tuple[float, float], means: str) -> Study:
+    """A ready set of masks in three classes by the share of a label in the labelled pixels of each chip."""
     chips = open_ready(path)
     assert isinstance(chips, ReadyChips)
     masks = chips.labels(np.arange(len(chips.table)))
     known = masks != 255
-    share = (masks == chips.label_names.index("water")).sum(axis=(1, 2)) / np.maximum(known.sum(axis=(1, 2)), 1)
-    classes = np.digitize(share, [0.01, 0.5])
-    return make_study(path.name, path, chips, "multiclass", classes, "share of water: none, some, mostly")
+    share = (masks == chips.label_names.index(label)).sum(axis=(1, 2)) / np.maximum(known.sum(axis=(1, 2)), 1)
+    return make_study(path.name, path, chips, "multiclass", np.digitize(share, limits), means)
 
 
 def sandbox(work: Path, size_km: float | None) -> Study:
@@ -125,6 +124,13 @@ def sandbox(work: Path, size_km: float | None) -> Study:
     return make_study("sandbox", store, chips, "multilabel", labels[:, used], means)
 
 
+def tree_dates(work: Path) -> Study:
+    """Dates of one place in Romania, cut into chips in ``work``: little, some or mostly dense trees."""
+    from tests.benchmarks.budgets_sets import romania  # which takes DATA from here
+
+    return mask_share(romania(work), "dense", (0.33, 0.67), "share of dense trees: little, some, mostly")
+
+
 def _cover_shares(truth: Path, chips: ChipSet, codes: list[int]) -> np.ndarray:
     """(N, code) share of each class of the true land cover in each chip."""
     side = chips.shape[0] * chips.resolution_m
@@ -141,12 +147,19 @@ def _cover_shares(truth: Path, chips: ChipSet, codes: list[int]) -> np.ndarray:
 SETS: dict[str, Callable[[Path, float | None], Study]] = {
     "bigearthnet-finland": lambda work, size_km: labelled(DATA / "bigearthnet-finland"),
     "eurosat_ms": lambda work, size_km: labelled(DATA / "eurosat_ms"),
-    "dfc24-water": lambda work, size_km: water_share(DATA / "dfc24-water"),
+    "dfc24-water": lambda work, size_km: mask_share(
+        DATA / "dfc24-water", "water", (0.01, 0.5), "share of water: none, some, mostly"
+    ),
     "sandbox": sandbox,
 }
+DATED: dict[str, Callable[[Path, float | None], Study]] = {
+    "s2-romania-series": lambda work, size_km: tree_dates(work),
+}
+"""Sets with several dates of each place, on which only the switches are measured."""
 
 
 @cache
 def open_study(name: str, work: Path, size_km: float | None) -> Study:
     """A set of the table by name, or ready chips of one's own by path."""
-    return SETS[name](work, size_km) if name in SETS else labelled(Path(name))
+    known = SETS | DATED
+    return known[name](work, size_km) if name in known else labelled(Path(name))
