@@ -29,6 +29,8 @@ OURS, RANDOM, LOCAL = (
 CONVOLUTIONS = "random convolutions + spectral"
 INDICES_ONLY, SCRATCH, MAJORITY = "bands and indices of the pixel", "supervised from scratch", "commonest class"
 DEPARTURES = "departures from other years alone"
+WEIGHING_BLOCKS = 5
+"""Validation blocks from which kinds of features are weighed; fewer choose by chance, so kinds then weigh alike."""
 PIXELS_A_PLACE = 20
 """Of each drawn place at few labels: enough to show its spread."""
 
@@ -177,6 +179,8 @@ def _fitted(
     scaling = Scaling.of(train, part.widths)
     soft = None if examples.soft is None else examples.soft[sides.val]
     choose = judge_of(spec, val, examples.value[sides.val], soft)
+    blocks = len(np.unique(examples.blocks(sides.val)))
+    kinds = part.kinds if blocks >= WEIGHING_BLOCKS else None
 
     rows: list[Row] = []
     first: dict[int | None, Linear] = {}
@@ -190,7 +194,7 @@ def _fitted(
                 scaling,
                 balanced=spec.balanced,
                 judge=choose,
-                kinds=part.kinds,
+                kinds=kinds,
             )
             for pixels in draws
         ]

@@ -16,7 +16,7 @@ import torch
 from geossl.chips.ready import open_ready
 from geossl.encoders.saved import Encoder, untrained_twin
 from geossl.errors import InputError
-from geossl.tasks import compare, scratch
+from geossl.tasks import compare, pixel_rows, scratch
 from geossl.tasks.chip_rows import (
     CONVOLUTIONS,
     ENCODER_ONLY,
@@ -147,7 +147,19 @@ def pixels_of(store: Any, soft: bool) -> PixelExamples:
     return PixelExamples(data, chip, y, x, value, np.arange(len(chip)), proportions)
 
 
-def test_the_head_of_pixels_reads_convolutions_and_says_what_its_row_says(make_store: Any, encoder: Encoder) -> None:
+def test_fewer_than_five_validation_blocks_do_not_weigh_kinds(make_store: Any, encoder: Encoder) -> None:
+    """Found on the demo: three blocks chose convolutions alone by chance, and the head was worth nothing elsewhere."""
+    examples = pixels_of(make_store(tiles=8), soft=False)
+    assert len(np.unique(examples.blocks(examples.part("val")))) < pixel_rows.WEIGHING_BLOCKS
+    comparison, _ = compare_pixels(WATER, encoder, untrained_twin(encoder, 1), examples, 0, None)
+    row = comparison.row(PIXEL_OURS, None)
+    assert row is not None and row.note.startswith("C ") and " x" not in row.note
+
+
+def test_the_head_of_pixels_reads_convolutions_and_says_what_its_row_says(
+    make_store: Any, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pixel_rows, "WEIGHING_BLOCKS", 1)
     examples = pixels_of(make_store(tiles=8), soft=False)
     comparison, net = compare_pixels(WATER, encoder, untrained_twin(encoder, 1), examples, 0, None)
     names = {row.name for row in comparison.rows}
