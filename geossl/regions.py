@@ -17,6 +17,7 @@ from geossl import config
 from geossl.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
+    from geopandas import GeoDataFrame
     from shapely.geometry.base import BaseGeometry
 
 DEFAULT_TILE_PX = 80
@@ -167,15 +168,27 @@ def _from_box(text: str) -> Region:
 
 
 def _from_vector(path: Path) -> Region:
+    frame = read_vector(path)
+    return Region(name=path.stem, geometry=_checked(frame.to_crs("EPSG:4326").union_all(), str(path)))
+
+
+def read_vector(path: Path) -> GeoDataFrame:
+    """A vector file or GeoParquet as a whole, in its CRS.
+
+    Raises:
+        InputError: no such file, it cannot be read, or it names no CRS.
+    """
     import geopandas
 
+    if not path.exists():
+        raise InputError("no such vector file", where=path, remedy="check the path")
     try:
         frame = geopandas.read_parquet(path) if path.suffix == ".parquet" else geopandas.read_file(path)
     except Exception as error:  # pyogrio, fiona and pyarrow raise their own types
         raise InputError("cannot read this vector file", where=path, found=error) from None
     if frame.crs is None:
         raise InputError("this vector file names no CRS", where=path, remedy="write the file with its CRS")
-    return Region(name=path.stem, geometry=_checked(frame.to_crs("EPSG:4326").union_all(), str(path)))
+    return frame
 
 
 def _checked(geometry: BaseGeometry, where: str) -> BaseGeometry:

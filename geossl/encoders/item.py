@@ -91,20 +91,23 @@ def encoder_item(encoder: Encoder, facts: Mapping[str, Any], weights: str, name:
         accelerator_constrained=False,
         hyperparameters=Hyperparameters.create(**hyperparameters) if hyperparameters else None,
     )
+    add_files(item, encoder, weights, "Weights, with the normalisation as buffers", "geossl.load_encoder")
+    written: dict[str, Any] = item.to_dict(include_self_link=False, transform_hrefs=False)
+    return written
+
+
+def add_files(item: pystac.Item, encoder: Encoder, weights: str, title: str, entrypoint: str) -> None:
+    """Give an item of a model its weights, which the function named ``entrypoint`` loads, and the manifest."""
     asset = pystac.Asset(
         href=f"./{weights}",
-        title="Weights, with the normalisation as buffers",
+        title=title,
         media_type="application/octet-stream; framework=pytorch; format=safetensors",
         roles=["mlm:model", "mlm:weights"],
         extra_fields={"bands": bands_of(encoder.bands)},
     )
     item.add_asset("weights", asset)
-    AssetGeneralMLMExtension.ext(asset).apply(
-        artifact_type="safetensors.torch.save_file", entrypoint="geossl.load_encoder"
-    )
+    AssetGeneralMLMExtension.ext(asset).apply(artifact_type="safetensors.torch.save_file", entrypoint=entrypoint)
     item.add_asset("manifest", pystac.Asset("./manifest.json", "Manifest", None, "application/json", ["metadata"]))
-    written: dict[str, Any] = item.to_dict(include_self_link=False, transform_hrefs=False)
-    return written
 
 
 def item_of(name: str, extent: Mapping[str, Any], properties: dict[str, Any]) -> pystac.Item:

@@ -28,6 +28,7 @@ from geossl.errors import InputError
 from geossl.maps.areas import STRIP_ROWS, class_areas, read_zones, write_csv, zone_rows
 from geossl.maps.design import MapAccuracy, allocate, estimate_areas
 from geossl.progress import say, warn
+from geossl.regions import read_vector
 
 KIND = "areas"
 CLASS = "class"
@@ -282,14 +283,7 @@ def _accuracy_rows(accuracy: MapAccuracy, names: list[str]) -> Iterator[dict[str
 
 
 def _read_sample(path: Path, layer: _Layer, source: Any) -> _Sample:
-    if not path.is_file():
-        raise InputError("no such test sample", where=path, remedy="check --sample")
-    try:
-        frame = gpd.read_file(path)
-    except Exception as error:  # pyogrio and GDAL raise their own types
-        raise InputError("cannot read this test sample", where=path, found=error) from None
-    if frame.crs is None:
-        raise InputError("this test sample names no CRS", where=path, remedy="write the file with its CRS")
+    frame = read_vector(path)
     if CLASS not in frame.columns or not (frame.geometry.geom_type == "Point").all():
         raise InputError(
             "a test sample is points with their true class",

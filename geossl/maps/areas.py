@@ -21,6 +21,7 @@ from geossl.artefacts import atomic_file, read_manifest, write_json
 from geossl.errors import InputError
 from geossl.maps.legend import NODATA
 from geossl.maps.sources import inside_mask
+from geossl.regions import read_vector
 
 STRIP_ROWS = 1024
 NOTE = "pixel counts times the area of a pixel: not design-based estimates"
@@ -93,16 +94,7 @@ def read_zones(path: Path, column: str | None, crs: str) -> tuple[Any, str]:
     Raises:
         InputError: no file, no CRS, or it is not clear which column.
     """
-    import geopandas
-
-    if not path.is_file():
-        raise InputError("no such file of zones", where=path, remedy="check --zones")
-    try:
-        frame = geopandas.read_parquet(path) if path.suffix == ".parquet" else geopandas.read_file(path)
-    except Exception as error:  # pyogrio, pyarrow and GDAL raise their own types
-        raise InputError("cannot read this file of zones", where=path, found=error) from None
-    if frame.crs is None:
-        raise InputError("these zones name no CRS", where=path, remedy="write the file with its CRS")
+    frame = read_vector(path)
     columns = [str(name) for name in frame.columns if name != frame.geometry.name]
     if column is None:
         texts = [name for name in columns if frame[name].map(lambda value: isinstance(value, str)).all()]

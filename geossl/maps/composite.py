@@ -12,6 +12,7 @@ ground gives the same number on every date and in every map. Composites are of e
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
@@ -55,7 +56,7 @@ _TITLES = {
 }
 
 
-class WithoutHead:
+class WithoutHead(ABC):
     """What stands where a map has a head, and is told from all dates of each single pixel at once.
 
     Those that derive from it have ``bands``, ``id``, ``task``, ``legend`` and ``predict`` as a head's map has them.
@@ -70,18 +71,18 @@ class WithoutHead:
     bands: tuple[str, ...]
 
     @property
+    @abstractmethod
     def legend(self) -> Legend:
         """What its values mean."""
-        raise NotImplementedError
 
     def bands_in(self, there: Sequence[str]) -> tuple[str, ...]:
         """Its bands as a product or chip set names them: ``nir08`` stands for ``nir`` where there is no ``nir``."""
         other = "nir08" if "nir" not in there and "nir08" in there else "nir"
         return tuple(other if band == "nir" else band for band in self.bands)
 
+    @abstractmethod
     def on(self, days: Sequence[date | None]) -> Predictor:
         """What predicts a map of these days, given to it in this order."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ import pystac
 import torch
 from pystac.extensions.classification import Classification
 from pystac.extensions.mlm import (
-    AssetGeneralMLMExtension,
     Hyperparameters,
     MLMExtension,
     ModelOutput,
@@ -22,7 +21,7 @@ from pystac.extensions.mlm import (
 )
 from pystac.extensions.raster import DataType
 
-from geossl.encoders.item import bands_of, family, item_of, reflectance_input
+from geossl.encoders.item import add_files, family, item_of, reflectance_input
 from geossl.tasks.heads import WEIGHTS, Head
 from geossl.tasks.spec import TaskSpec
 
@@ -73,18 +72,7 @@ def head_item(head: Head, facts: Mapping[str, Any], name: str) -> dict[str, Any]
         accelerator_constrained=False,
         hyperparameters=Hyperparameters.create(**{key: value for key, value in told.items() if value is not None}),
     )
-    asset = pystac.Asset(
-        href=f"./{WEIGHTS}",
-        title="Weights of the encoder and of what reads it",
-        media_type="application/octet-stream; framework=pytorch; format=safetensors",
-        roles=["mlm:model", "mlm:weights"],
-        extra_fields={"bands": bands_of(encoder.bands)},
-    )
-    item.add_asset("weights", asset)
-    AssetGeneralMLMExtension.ext(asset).apply(
-        artifact_type="safetensors.torch.save_file", entrypoint="geossl.tasks.heads.load_head"
-    )
-    item.add_asset("manifest", pystac.Asset("./manifest.json", "Manifest", None, "application/json", ["metadata"]))
+    add_files(item, encoder, WEIGHTS, "Weights of the encoder and of what reads it", "geossl.tasks.heads.load_head")
     item.add_asset("card", pystac.Asset("./card.md", "Model card", None, "text/markdown", ["metadata"]))
     item.add_asset("report", pystac.Asset("./report.html", "Report", None, "text/html", ["overview"]))
     written: dict[str, Any] = item.to_dict(include_self_link=False, transform_hrefs=False)

@@ -8,6 +8,7 @@ here, ``deep`` in :mod:`geossl.tasks.decoders`.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
@@ -35,7 +36,7 @@ POOLED = 2
 """Stage of the encoder whose pooled map describes a chip beside its embedding (layer 3)."""
 
 
-class TaskNet(nn.Module):
+class TaskNet(nn.Module, ABC):
     """What a head holds: called with reflectance (B, C, H, W) and clear (B, H, W) bool it gives logits or values,
     (B, K, H, W) of pixels or (B, K) of chips.
 
@@ -47,9 +48,9 @@ class TaskNet(nn.Module):
     takes_dates = False
 
     @property
+    @abstractmethod
     def form(self) -> dict[str, Any]:
         """How :func:`make_net` builds this network around an encoder: ``form``, its name, and plain settings."""
-        raise NotImplementedError
 
 
 class PixelNet(TaskNet):

@@ -67,7 +67,6 @@ def pixel_candidates(
     encoder: Encoder,
     head: Head | None,
     known: Labels | None,
-    file: str | Path | None,
     closed: set[str],
     period: Period | None,
     months: tuple[int, ...] | None,
@@ -111,11 +110,11 @@ def chip_candidates(
     encoder: Encoder,
     head: Head | None,
     known: Labels | None,
-    file: str | Path | None,
     closed: set[str],
     period: Period | None,
     months: tuple[int, ...] | None,
     seed: int,
+    file: str | Path | None,
 ) -> Candidates:
     """Chips that carry no label."""
     if isinstance(chips, ReadyChips) and chips.label_kind is not None:

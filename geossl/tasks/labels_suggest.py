@@ -102,8 +102,8 @@ def suggest_labels(
     spec, store, known, when, in_months = open_pool(spec, labels, region, chips, product, period, months)
     check_bands(opened, store.bands, f"chips {store.path}")
     closed, rule = closed_blocks(store, known, opened, guide, seed)
-    make = pixel_candidates if spec.per_pixel else chip_candidates
-    found = make(spec, store, opened, guide, known, labels, closed, when, in_months, seed)
+    given = (spec, store, opened, guide, known, closed, when, in_months, seed)
+    found = pixel_candidates(*given) if spec.per_pixel else chip_candidates(*given, labels)
     if not len(found):
         raise InputError(
             "there is nothing left to suggest",

@@ -136,6 +136,11 @@ def test_samples_that_say_nothing_of_this_map_are_refused_or_counted(layer: Path
     frame.loc[1, "geometry"] = box(0, 0, 1, 1).centroid
     frame.to_file(path, layer="sample", driver="GPKG")
     assert map_areas(layer, sample=path).left_out == {"without a class": 1, "where the map has no class": 1}
+    frame.to_parquet(tmp_path / "sample.parquet")
+    again = map_areas(layer, sample=tmp_path / "sample.parquet", out=tmp_path / "again")
+    assert again.rows == map_areas(layer, sample=path).rows
+    with pytest.raises(InputError, match="no such vector file"):
+        map_areas(layer, sample=tmp_path / "nothing.gpkg", out=tmp_path / "none")
     frame.loc[2, "class"] = "swamp"
     frame.to_file(path, layer="sample", driver="GPKG")
     with pytest.raises(InputError, match="does not have") as caught:

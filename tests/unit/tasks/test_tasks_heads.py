@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -168,6 +169,7 @@ class Brightest(TaskNet):
     """Says of each pixel its first band on its brightest clear date."""
 
     takes_dates = True
+    form: ClassVar[dict[str, Any]] = {"form": "brightest"}
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
