@@ -13,12 +13,12 @@ from geossl.evaluation.controls import image_statistics
 from geossl.evaluation.probes import few_label_subsets
 from geossl.progress import track
 from geossl.tasks import scratch
-from geossl.tasks.choosing import judge_of
+from geossl.tasks.choosing import Labelled, fit_head
 from geossl.tasks.compare import Comparison, Judge, Row, draw_seeds, possible_budgets
 from geossl.tasks.convolutions import CHIP_PATCHES, draw_convolutions
 from geossl.tasks.examples import ChipExamples
 from geossl.tasks.heads import ChipNet
-from geossl.tasks.linear import Linear, LinearKind, Scaling, fit_linear, settled
+from geossl.tasks.linear import Linear, Scaling, settled
 from geossl.tasks.spec import TaskSpec
 
 OURS, RANDOM = "this head (encoder + statistics + convolutions)", "same head, random encoder"
@@ -29,16 +29,26 @@ CONVOLUTIONS, SCRATCH, CONSTANT = "random convolutions + statistics", "supervise
 
 @dataclass(frozen=True)
 class ChipFeatures:
-    """Features (n, F) float32 of all chips, and how many of each kind."""
+    """Features (n, F) float32 of all chips, and the ``parts`` of each kind: how many that are scaled alike."""
 
     values: np.ndarray
-    kinds: dict[str, int]
+    parts: dict[str, tuple[int, ...]]
+
+    @property
+    def kinds(self) -> dict[str, int]:
+        """How many of each kind."""
+        return {name: sum(widths) for name, widths in self.parts.items()}
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """All parts in their order."""
+        return tuple(width for widths in self.parts.values() for width in widths)
 
     def of(self, *names: str) -> ChipFeatures:
         """Some of the kinds."""
-        ends = np.cumsum(list(self.kinds.values()))
-        parts = {name: self.values[:, end - self.kinds[name] : end] for name, end in zip(self.kinds, ends, strict=True)}
-        return ChipFeatures(np.concatenate([parts[name] for name in names], 1), {one: self.kinds[one] for one in names})
+        ends = dict(zip(self.kinds, np.cumsum(list(self.kinds.values())), strict=True))
+        values = [self.values[:, ends[name] - self.kinds[name] : ends[name]] for name in names]
+        return ChipFeatures(np.concatenate(values, 1), {name: self.parts[name] for name in names})
 
 
 def compare_chips(
@@ -49,7 +59,7 @@ def compare_chips(
     The head is fitted to all training labels, or to the first draw of ``labels_per_class`` where that is given. Soft
     labels are learnt as proportions; figures count each as its largest class.
     """
-    train, val, test = (examples.part(side) for side in ("train", "val", "test"))
+    train, test = examples.part("train"), examples.part("test")
     judge = Judge(spec, examples.target[test], examples.data.block[test], seed)
     budgets = possible_budgets(labels_per_class, _chips_of_usual(spec, examples.target[train]))
     main = budgets[0] if labels_per_class is not None else None
@@ -59,9 +69,8 @@ def compare_chips(
     rows: list[Row] = []
     with track("heads", len(features) * sum(len(draws) for draws in subsets.values()), "fits") as bar:
         for name, some in features.items():
-            scaling = Scaling.of(some.values[train], list(some.kinds.values()))
             for budget, draws in subsets.items():
-                models = [fit_chips(spec, some, examples, chips, val, scaling) for chips in draws]
+                models = [fit_chips(spec, some, examples, chips) for chips in draws]
                 figures = judge.figures([answers(spec, model, some.values[test]) for model in models])
                 rows.append(Row(name, budget, figures, len(draws), settled(models)))
                 if name == OURS and budget == main:
@@ -94,10 +103,10 @@ def chip_features(net: ChipNet, examples: ChipExamples) -> np.ndarray:
 
 def kinds_of_chips(net: ChipNet, control: Encoder, examples: ChipExamples) -> dict[str, ChipFeatures]:
     """The kinds of features of each row, of all chips; ``control`` stands in for the net's encoder in some of them."""
-    ours = ChipFeatures(chip_features(net, examples), net.kinds)
+    ours = ChipFeatures(chip_features(net, examples), net.parts)
     count = net.kinds["encoder"]
     untaught = chip_features(ChipNet(control, 1).eval(), examples)[:, :count]
-    random = ChipFeatures(np.concatenate([untaught, ours.values[:, count:]], 1), ours.kinds)
+    random = ChipFeatures(np.concatenate([untaught, ours.values[:, count:]], 1), ours.parts)
     bands = net.encoder.select(examples.data.chips.bands)
     values, clear = (one.numpy() for one in examples.data.load(np.arange(len(examples.data.rows)), bands))
     statistics = image_statistics(values, clear)
@@ -106,33 +115,23 @@ def kinds_of_chips(net: ChipNet, control: Encoder, examples: ChipExamples) -> di
         ENCODER_ONLY: ours.of("encoder"),
         RANDOM: random,
         RANDOM_ONLY: random.of("encoder"),
-        STATISTICS: ChipFeatures(statistics, {"statistics": statistics.shape[1]}),
+        STATISTICS: ChipFeatures(statistics, {"statistics": (statistics.shape[1],)}),
         RICH: ours.of("statistics"),
         CONVOLUTIONS: ours.of("statistics", "convolutions"),
     }
 
 
-def fit_chips(
-    spec: TaskSpec,
-    features: ChipFeatures,
-    examples: ChipExamples,
-    chips: np.ndarray,
-    val: np.ndarray,
-    scaling: Scaling,
-) -> Linear:
-    """The linear head of these labelled chips; C and the weights of kinds are chosen on the chips of ``val``."""
-    kinds: dict[str, LinearKind] = {"multilabel": "multilabel", "regression": "ridge"}
-    soft = None if examples.soft is None else examples.soft[val]
-    return fit_linear(
-        kinds.get(spec.kind, "multinomial"),
-        features.values[chips],
-        examples.target[chips] if examples.soft is None else examples.soft[chips],
-        spec.outputs,
-        scaling,
-        balanced=spec.balanced,
-        judge=judge_of(spec, features.values[val], examples.target[val], soft),
-        kinds=features.kinds,
-    )
+def labelled(examples: ChipExamples, chips: np.ndarray, features: np.ndarray) -> Labelled:
+    """These chips, whose features (n, F) are given, as a linear head takes them."""
+    soft = None if examples.soft is None else examples.soft[chips]
+    return Labelled(features, examples.target[chips], examples.data.block[chips], soft)
+
+
+def fit_chips(spec: TaskSpec, features: ChipFeatures, examples: ChipExamples, chips: np.ndarray) -> Linear:
+    """The linear head of these labelled chips; C and the weights of kinds are chosen on validation chips."""
+    train, val = (labelled(examples, some, features.values[some]) for some in (chips, examples.part("val")))
+    scaling = Scaling.of(features.values[examples.part("train")], features.widths)
+    return fit_head(spec, train, val, scaling, features.kinds)
 
 
 def answers(spec: TaskSpec, model: Linear, features: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""By what a linear head's regularisation and weights of kinds are chosen on validation labels.
+"""The linear head of some labels, and by what its regularisation and weights of kinds are chosen.
 
 The task's headline figure alone moves in steps of a few per cent where validation has a few dozen labels, and many fits
 tie; so how probable a fit makes the true labels counts too, which tells fits apart that say the same.
@@ -6,40 +6,120 @@ tie; so how probable a fit makes the true labels counts too, which tells fits ap
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import logsumexp
 
+from geossl.chips.splits import fold_blocks
 from geossl.tasks.compare import quick_score
-from geossl.tasks.linear import Linear
+from geossl.tasks.linear import Folds, Judge, Linear, LinearKind, Scaling, fit_linear
 from geossl.tasks.spec import TaskSpec
 
 EVIDENCE = 0.3
 """Weight of the mean log-likelihood beside the headline figure."""
+WEIGHING_BLOCKS = 5
+"""Validation blocks from which they choose alone, and from which kinds of features are weighed."""
+FOLDS = 5
 _LEAST = -20.0
 """The log of a probability counts no lower: a class that nobody has labelled has none."""
 
 
-def judge_of(
-    spec: TaskSpec, features: np.ndarray, truth: np.ndarray, soft: np.ndarray | None = None
-) -> Callable[[Linear], float] | None:
+@dataclass(frozen=True)
+class Labelled:
+    """Rows that a linear head learns from, or is chosen by.
+
+    ``features`` (n, F) raw; ``truth`` (n,) class indices or numbers, or (n, K) 0/1; ``blocks`` (n,) which block each
+    lies in, None where that is unknown; ``soft`` (n, K) class proportions, where labels are soft.
+    """
+
+    features: np.ndarray
+    truth: np.ndarray
+    blocks: np.ndarray | None = None
+    soft: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    @property
+    def count(self) -> int:
+        """Blocks that they are known to lie in."""
+        return 0 if self.blocks is None else len(np.unique(self.blocks))
+
+    @property
+    def targets(self) -> np.ndarray:
+        """What is learnt."""
+        return self.truth if self.soft is None else self.soft
+
+
+def fit_head(spec: TaskSpec, train: Labelled, val: Labelled, scaling: Scaling, kinds: Mapping[str, int]) -> Linear:
+    """The linear head of some labels; C and the weights of ``kinds`` are chosen by :func:`judge_of`.
+
+    Fewer than :data:`WEIGHING_BLOCKS` validation blocks choose weights by chance, and so did folds of the training
+    blocks beside them (simulated drought: one kind alone won there and lost half its figure elsewhere). Kinds then
+    weigh alike.
+
+    Raises:
+        InputError: the training labels show fewer than two classes.
+    """
+    kind: dict[str, LinearKind] = {"multilabel": "multilabel", "regression": "ridge"}
+    return fit_linear(
+        kind.get(spec.kind, "multinomial"),
+        train.features,
+        train.targets,
+        spec.outputs,
+        scaling,
+        balanced=spec.balanced,
+        judge=judge_of(spec, train, val),
+        kinds=kinds if val.count >= WEIGHING_BLOCKS else None,
+    )
+
+
+def judge_of(spec: TaskSpec, train: Labelled, val: Labelled) -> Judge | Folds | None:
+    """By what fits are told apart: validation labels where they lie in :data:`WEIGHING_BLOCKS` blocks or more.
+
+    Where they do not, training labels help: cross-validation by block, judged together with the validation labels.
+    None where there is neither.
+    """
+    if val.count < WEIGHING_BLOCKS and train.count > 1:
+        return _folds(spec, train, val)
+    return validation_judge(spec, val)
+
+
+def validation_judge(spec: TaskSpec, val: Labelled) -> Judge | None:
     """Scores fits on validation labels, higher is better; None where there are none.
 
-    Args:
-        spec: the task.
-        features: (n, F) raw.
-        truth: (n,) class indices or numbers, or (n, K) 0/1.
-        soft: (n, K) class proportions, where labels are soft; only how probable they are made then counts.
+    Of soft labels only how probable they are made counts.
     """
-    if not len(features):
+    if not len(val):
         return None
+    worth = _worth(spec, val.truth, val.soft)
+    return lambda model: worth(model.scores(val.features))
+
+
+def _folds(spec: TaskSpec, train: Labelled, val: Labelled) -> Folds:
+    assert train.blocks is not None
+    of_block = fold_blocks(train.blocks, min(FOLDS, train.count), 0)
+
+    def worth(rows: np.ndarray, scores: np.ndarray, model: Linear) -> float:
+        soft = None if train.soft is None or val.soft is None else np.concatenate([train.soft[rows], val.soft])
+        judge = _worth(spec, np.concatenate([train.truth[rows], val.truth]), soft)
+        return judge(np.concatenate([scores, model.scores(val.features)]))
+
+    return Folds(np.array([of_block[str(one)] for one in train.blocks]), worth)
+
+
+def _worth(spec: TaskSpec, truth: np.ndarray, soft: np.ndarray | None) -> Callable[[np.ndarray], float]:
+    """How good scores (n, K) are, higher is better; 0 where there are none."""
+    if not len(truth):
+        return lambda scores: 0.0
     if spec.kind == "regression":
-        return lambda model: quick_score(spec, truth, model.predict(features))
+        return lambda scores: quick_score(spec, truth, scores[:, 0])
     if spec.kind == "multilabel":
 
-        def of_labels(model: Linear) -> float:
-            scores = model.scores(features).astype(np.float64)
+        def of_labels(scores: np.ndarray) -> float:
+            scores = scores.astype(np.float64)
             evidence = -(np.logaddexp(0, scores) - truth * scores).mean()
             return quick_score(spec, truth, scores) + EVIDENCE * float(evidence)
 
@@ -49,8 +129,8 @@ def judge_of(
     if spec.balanced and soft is None:
         wanted = wanted / np.where(there > 0, there, 1) * len(wanted) / max((there > 0).sum(), 1)
 
-    def of_classes(model: Linear) -> float:
-        scores = model.scores(features).astype(np.float64)
+    def of_classes(scores: np.ndarray) -> float:
+        scores = scores.astype(np.float64)
         logs = np.maximum(scores - logsumexp(scores, axis=1, keepdims=True), _LEAST)
         evidence = float((wanted * logs).sum(axis=1).mean())
         return evidence if soft is not None else quick_score(spec, truth, scores.argmax(axis=1)) + EVIDENCE * evidence

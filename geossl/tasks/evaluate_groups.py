@@ -15,10 +15,11 @@ from geossl.errors import InputError
 from geossl.progress import say, track
 from geossl.tasks.asked import Asked
 from geossl.tasks.chip_rows import chip_features
+from geossl.tasks.choosing import Labelled, fit_head
 from geossl.tasks.compare import Judge, quick_score
 from geossl.tasks.examples import ChipExamples, PixelExamples, thin_places
 from geossl.tasks.heads import ChipNet, Head, PixelNet
-from geossl.tasks.linear import Linear, LinearKind, Scaling, fit_linear
+from geossl.tasks.linear import Linear, Scaling
 from geossl.tasks.pixel_rows import pixel_features
 from geossl.tasks.spec import TaskSpec
 from geossl.tasks.trust import Trust, judge_on
@@ -98,7 +99,7 @@ def refitted(
             if isinstance(examples, PixelExamples):
                 pixels = thin_places(examples, asked.items[learn], PIXELS_A_PLACE, rng)
                 learn = np.flatnonzero(np.isin(asked.items, pixels))
-            model = _fit(spec, net, features, asked, learn, group, rng)
+            model = _fit(spec, net, features, asked, learn)
             bar.advance()
             if model is not None:
                 scores = features[test]
@@ -120,40 +121,14 @@ def refitted(
 
 
 def _fit(
-    spec: TaskSpec,
-    net: PixelNet | ChipNet,
-    features: np.ndarray,
-    asked: Asked,
-    learn: np.ndarray,
-    group: np.ndarray,
-    rng: np.random.Generator,
+    spec: TaskSpec, net: PixelNet | ChipNet, features: np.ndarray, asked: Asked, learn: np.ndarray
 ) -> Linear | None:
-    """A read-out of these items; a fifth of their blocks choose its settings. None where they show one class."""
-    kind: LinearKind = {"multilabel": "multilabel", "regression": "ridge"}.get(spec.kind, "multinomial")  # type: ignore[assignment]
-    blocks = np.unique(asked.block[learn])
-    some = rng.permutation(blocks)[: max(1, len(blocks) // 5)] if len(blocks) > 2 else blocks[:0]
-    choosing = np.isin(asked.block[learn], some)
-    fit, choose = learn[~choosing], learn[choosing]
-    if kind == "multinomial" and len(np.unique(asked.truth[fit])) < 2:
-        fit, choose = learn, learn[:0]
-        if len(np.unique(asked.truth[fit])) < 2:
-            return None
-
-    def score(model: Linear) -> float:
-        seen = features[choose]
-        said = model.scores(seen) if kind == "multilabel" else model.predict(seen)
-        return quick_score(spec, asked.truth[choose], said)
-
-    return fit_linear(
-        kind,
-        features[fit],
-        asked.truth[fit],
-        spec.outputs,
-        Scaling.of(features[fit], net.widths),
-        balanced=spec.balanced,
-        judge=score if len(choose) else None,
-        kinds=net.kinds,
-    )
+    """A read-out of these items. None where they show one class."""
+    if spec.kind not in ("multilabel", "regression") and len(np.unique(asked.truth[learn])) < 2:
+        return None
+    train = Labelled(features[learn], asked.truth[learn], asked.block[learn])
+    nothing = Labelled(features[:0], asked.truth[:0], asked.block[:0])
+    return fit_head(spec, train, nothing, Scaling.of(train.features, net.widths), net.kinds)
 
 
 def _groups(asked: Asked, leave_out: str) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ from geossl.tasks.depth_bins import depth_sections, figures_by_depth
 from geossl.tasks.examples import ChipExamples, PixelExamples
 from geossl.tasks.head_item import head_item
 from geossl.tasks.heads import KIND, Head, TaskNet, save_weights
+from geossl.tasks.keeping import keeping
 from geossl.tasks.leave_out import leave_one_year
 from geossl.tasks.matching import check_pixels
 from geossl.tasks.pixel_rows import compare_pixels
@@ -171,23 +173,25 @@ def finetune(
     captions: list[Table]
     years: list[dict[str, Any]] = []
     depths: list[dict[str, Any]] = []
-    if isinstance(examples, PixelExamples):
-        if leave_out is not None:
-            years = leave_one_year(source.spec, opened, control, examples, seed)
-        comparison, linear = compare_pixels(source.spec, opened, control, examples, seed, labels_per_class)
-        comparison, net = follow(source.spec, opened, examples, comparison, linear, seed, other)
-        head = Head(source.spec, net, source.chips.shape[0]).eval()
-        pictures, captions = [pixel_pictures(head, examples)], []
-        if source.labels is not None:
-            depths = figures_by_depth(source.spec, net, examples, source.labels)
-    elif leave_out is not None:
-        raise InputError("leaving out years needs labels of pixels", where="--leave-out", found=source.spec.kind)
-    else:
-        comparison, plain = compare_chips(source.spec, opened, control, examples, seed, labels_per_class)
-        comparison, net = follow(source.spec, opened, examples, comparison, plain, seed, other)
-        head = Head(source.spec, net, source.chips.shape[0]).eval()
-        picture, caption = chip_pictures(head, examples)
-        pictures, captions = [picture], [caption]
+    unfinished = folder.with_name(f".{folder.name}.unfinished")
+    with keeping(unfinished, hash_json(inputs)):
+        if isinstance(examples, PixelExamples):
+            if leave_out is not None:
+                years = leave_one_year(source.spec, opened, control, examples, seed)
+            comparison, linear = compare_pixels(source.spec, opened, control, examples, seed, labels_per_class)
+            comparison, net = follow(source.spec, opened, examples, comparison, linear, seed, other)
+            head = Head(source.spec, net, source.chips.shape[0]).eval()
+            pictures, captions = [pixel_pictures(head, examples)], []
+            if source.labels is not None:
+                depths = figures_by_depth(source.spec, net, examples, source.labels)
+        elif leave_out is not None:
+            raise InputError("leaving out years needs labels of pixels", where="--leave-out", found=source.spec.kind)
+        else:
+            comparison, plain = compare_chips(source.spec, opened, control, examples, seed, labels_per_class)
+            comparison, net = follow(source.spec, opened, examples, comparison, plain, seed, other)
+            head = Head(source.spec, net, source.chips.shape[0]).eval()
+            picture, caption = chip_pictures(head, examples)
+            pictures, captions = [picture], [caption]
     head.trust = make_trust(source.spec, head, examples, seed)
     budgets = comparison.budgets
     main = budgets[0] if labels_per_class is not None else None
@@ -231,6 +235,7 @@ def finetune(
         write_json(temporary / ITEM, head_item(head, told, f"geossl-{folder.name}"))
         write_run(temporary, seconds=round(time.monotonic() - started, 1))
         write_manifest(temporary, KIND, **told)
+    shutil.rmtree(unfinished, ignore_errors=True)
     return _result(folder, read_manifest(folder, KIND), time.monotonic() - started)
 
 

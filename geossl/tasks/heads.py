@@ -32,8 +32,6 @@ from geossl.tasks.trust import Trust, load_trust, save_trust
 
 KIND = "head"
 WEIGHTS = "head.safetensors"
-POOLED = 2
-"""Stage of the encoder whose pooled map describes a chip beside its embedding (layer 3)."""
 
 
 class TaskNet(nn.Module, ABC):
@@ -153,12 +151,18 @@ class PixelNet(TaskNet):
             self.planes.bias.copy_(torch.from_numpy(linear.bias).float())
 
 
-class ChipNet(TaskNet):
-    """Logits (B, K) of chips (B, C, H, W): a pooled map, the embedding, band statistics and the pooled responses of
-    random convolutions (where there are any), read linearly.
+def _spread(maps: Tensor) -> Tensor:
+    """Standard deviation over each map (B, C, H, W): (B, C); 0 where a map is one cell."""
+    return maps.var((2, 3), correction=0).clamp_min(1e-12).sqrt()  # the root's slope at 0 is infinite
 
-    The embedding of a residual network is its pooled last map, that of a transformer its class token; where the encoder
-    kept layers of its projection head (SimCLR v2), theirs.
+
+class ChipNet(TaskNet):
+    """Logits (B, K) of chips (B, C, H, W): mean and spread of the encoder's maps, the embedding, band statistics and
+    the pooled responses of random convolutions (where there are any), read linearly.
+
+    The embedding stands for the mean of the last map: it is just that of a residual network, of a transformer its class
+    token; where the encoder kept layers of its projection head (SimCLR v2), theirs. Maps of all stages and their spread
+    are read because early ones hold texture that later ones drop (bigearthnet-finland, all labels: docs/heads.md).
     """
 
     def __init__(self, encoder: Encoder, outputs: int, convolutions: Convolutions | None = None) -> None:
@@ -174,26 +178,33 @@ class ChipNet(TaskNet):
 
     @property
     def kinds(self) -> dict[str, int]:
-        """Kinds of features and how many of each, in their order: ``encoder`` (pooled map and embedding),
-        ``statistics``, and ``convolutions`` where they are read."""
-        encoder = self.encoder
-        kinds = {
-            "encoder": encoder.channels[POOLED] + encoder.out_dim,
-            "statistics": statistic_count(encoder.bands),
+        """Kinds of features and how many of each, in their order: ``encoder`` (maps and embedding), ``statistics``,
+        and ``convolutions`` where they are read."""
+        return {name: sum(widths) for name, widths in self.parts.items()}
+
+    @property
+    def parts(self) -> dict[str, tuple[int, ...]]:
+        """Numbers of features that are scaled alike, kind by kind."""
+        *early, last = self.encoder.channels
+        maps = tuple(width for stage in early for width in (stage, stage))
+        parts: dict[str, tuple[int, ...]] = {
+            "encoder": (*maps, last, self.encoder.out_dim),
+            "statistics": (statistic_count(self.encoder.bands),),
         }
-        return kinds if self.convolutions is None else {**kinds, "convolutions": self.convolutions.width}
+        return parts if self.convolutions is None else {**parts, "convolutions": (self.convolutions.width,)}
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Numbers of features of each kind."""
-        return tuple(self.kinds.values())
+        """All :attr:`parts` in their order."""
+        return tuple(width for widths in self.parts.values() for width in widths)
 
     def features(self, values: Tensor, clear: Tensor) -> Tensor:
         """Features (B, sum of widths)."""
         encoder = self.encoder
         maps, embedding = encoder.features_and_embedding(fill(values, clear, encoder.mean))
         statistics = chip_statistics(values, clear, encoder.bands, encoder.mean, encoder.std)
-        parts = [maps[POOLED].mean((2, 3)), embedding, statistics]
+        parts = [one for plane in maps[:-1] for one in (plane.mean((2, 3)), _spread(plane))]
+        parts += [_spread(maps[-1]), embedding, statistics]
         if self.convolutions is not None:
             parts.append(self.convolutions.pooled(values, clear))
         return torch.cat(parts, 1)

@@ -14,10 +14,10 @@ import numpy as np
 from geossl.encoders.saved import Encoder
 from geossl.errors import InputError
 from geossl.tasks.baselines import baseline_titles, index_baseline, majority
-from geossl.tasks.choosing import judge_of
+from geossl.tasks.choosing import fit_head
 from geossl.tasks.compare import quick_score
 from geossl.tasks.examples import PixelExamples, thin_places
-from geossl.tasks.linear import Scaling, fit_linear
+from geossl.tasks.linear import Scaling
 from geossl.tasks.pixel_rows import (
     CONVOLUTIONS,
     DEPARTURES,
@@ -28,9 +28,9 @@ from geossl.tasks.pixel_rows import (
     RANDOM,
     Part,
     head_net,
+    labelled,
     part_of,
     pixel_features,
-    targets,
 )
 from geossl.tasks.spec import TaskSpec
 
@@ -69,7 +69,6 @@ def leave_one_year(
         )
     everything = np.arange(len(examples.chip))
     rng = np.random.default_rng(seed)
-    choosing = np.isin(tile, rng.permutation(np.unique(tile))[: max(1, len(np.unique(tile)) // 5)])
     found = []
     features: dict[str, tuple[np.ndarray, Part]] = {}
     for name, one in ((OURS, encoder), (RANDOM, control)):
@@ -85,7 +84,7 @@ def leave_one_year(
         learn = np.sort(thin_places(examples, np.flatnonzero(year != withheld), PIXELS_A_PLACE, rng))
         if len(np.unique(examples.value[learn])) < 2:
             continue
-        said = {name: _fitted(spec, *made, examples, learn, test, choosing) for name, made in features.items()}
+        said = {name: _fitted(spec, *made, examples, learn, test) for name, made in features.items()}
         for name in spec.baselines:
             try:
                 said[baseline_titles()[name]] = index_baseline(name, spec, examples, learn, test)
@@ -99,31 +98,11 @@ def leave_one_year(
 
 
 def _fitted(
-    spec: TaskSpec,
-    features: np.ndarray,
-    part: Part,
-    examples: PixelExamples,
-    learn: np.ndarray,
-    test: np.ndarray,
-    choosing: np.ndarray,
+    spec: TaskSpec, features: np.ndarray, part: Part, examples: PixelExamples, learn: np.ndarray, test: np.ndarray
 ) -> np.ndarray:
     """Class indices of the test pixels by a linear head on these features."""
-    fit, judge = learn[~choosing[learn]], learn[choosing[learn]]
-    usable = len(judge) and len(np.unique(examples.value[fit])) > 1
-
-    soft = None if examples.soft is None else examples.soft[judge]
-    chosen = judge_of(spec, features[judge], examples.value[judge], soft) if usable else None
-    pixels = fit if usable else learn
-    model = fit_linear(
-        "multinomial",
-        features[pixels],
-        targets(examples, pixels),
-        spec.outputs,
-        Scaling.of(features[pixels], part.widths),
-        balanced=spec.balanced,
-        judge=chosen,
-        kinds=part.kinds,
-    )
+    train, nothing = (labelled(examples, pixels, features[pixels]) for pixels in (learn, learn[:0]))
+    model = fit_head(spec, train, nothing, Scaling.of(train.features, part.widths), part.kinds)
     return model.predict(features[test])
 
 

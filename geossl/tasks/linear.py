@@ -3,8 +3,9 @@
 Features come as kinds (an encoder's maps, spectral planes, random convolutions, …). Each feature is standardised over
 the training pool and each kind divided by the root of its width, so that a kind with many features does not drown one
 with few; then one L2 penalty holds for all. How much each kind weighs beside the others is chosen on validation too,
-and every kind alone is among the candidates: joined features are never worse there than the best single kind. The
-fitted weights are given back in the units of the raw features, ready for a 1 x 1 convolution.
+and every kind alone is among the candidates: joined features are never worse there than the best single kind. Where
+validation is small, :class:`Folds` judge candidates on the training labels as well, by cross-validation. The fitted
+weights are given back in the units of the raw features, ready for a 1 x 1 convolution.
 """
 
 from __future__ import annotations
@@ -86,11 +87,27 @@ class Linear:
         return scores[:, 0]
 
 
+Judge = Callable[[Linear], float]
+"""How well a fit does on validation labels, higher is better."""
+
+
+@dataclass(frozen=True)
+class Folds:
+    """Cross-validation: every training row is judged by a fit that has not seen its fold.
+
+    ``number`` (n,) is the fold of each training row. ``worth(rows, scores, model)`` says how well a candidate does,
+    higher is better: ``scores`` (rows, K) come from the fits to the other folds, ``model`` is the fit to all rows.
+    """
+
+    number: np.ndarray
+    worth: Callable[[np.ndarray, np.ndarray, Linear], float]
+
+
 def settled(models: Sequence[Linear]) -> str:
     """What validation chose for these fits, for the report."""
     said = ["C " + _each(model.strength for model in models)]
-    kinds = models[0].weights if len(models[0].weights) > 1 else {}
-    said += [f"{name} x {_each(model.weights[name] for model in models)}" for name in kinds]
+    weighed = [model.weights for model in models if len(model.weights) > 1]
+    said += [f"{name} x {_each(one[name] for one in weighed)}" for name in (weighed[0] if weighed else {})]
     return "; ".join(said)
 
 
@@ -106,7 +123,7 @@ def fit_linear(
     scaling: Scaling,
     *,
     balanced: bool,
-    judge: Callable[[Linear], float] | None,
+    judge: Judge | Folds | None,
     kinds: Mapping[str, int] | None = None,
     strengths: Sequence[float] = STRENGTHS,
 ) -> Linear:
@@ -123,7 +140,8 @@ def fit_linear(
         outputs: K.
         scaling: of the training pool.
         balanced: multinomial only: every class weighs the same in the loss.
-        judge: the validation score; None where there is no validation part; then C = 1 and kinds weigh alike.
+        judge: the validation score, or folds of the training rows; None where there is no validation part; then C = 1
+            and kinds weigh alike.
         kinds: names of the kinds of features and how many of each, in their order; without it they are one kind.
         strengths: what is tried, weakest fit first; of equal scores the stronger penalty wins.
 
@@ -131,7 +149,9 @@ def fit_linear(
         InputError: the training labels show fewer than two classes.
     """
     named = dict(kinds) if kinds is not None else {"features": features.shape[1]}
-    problem = _Problem(kind, scaling(features), _wanted(kind, targets, outputs), outputs, balanced, scaling, named)
+    rows = np.arange(len(features))
+    wanted = _wanted(kind, targets, outputs)
+    problem = _Problem(kind, features, scaling(features), wanted, rows, outputs, balanced, scaling, named)
     if judge is None:
         return next(problem.fits((1.0,) * len(named), (1.0,)))
     alone = [
@@ -154,7 +174,7 @@ Found = tuple[float, Linear]
 _EVEN = 1e-9
 
 
-def _searched(problem: _Problem, strengths: Sequence[float], judge: Callable[[Linear], float], alone: Found) -> Found:
+def _searched(problem: _Problem, strengths: Sequence[float], judge: Judge | Folds, alone: Found) -> Found:
     """The best weights by coordinates: from equal weights, or from the best kind alone where that is better."""
     equal, start = (1.0,) * len(problem.kinds), _weights(alone[1])
     best = problem.best(equal, strengths, judge)
@@ -200,11 +220,15 @@ def _wanted(kind: LinearKind, targets: np.ndarray, outputs: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Problem:
-    """Scaled features (n, F), targets as :func:`_wanted` gives them, and what stands in :func:`fit_linear`."""
+    """Raw and scaled features (n, F), targets as :func:`_wanted` gives them, which training rows these are, and what
+    stands in :func:`fit_linear`.
+    """
 
     kind: LinearKind
+    raw: np.ndarray
     x: np.ndarray
     wanted: np.ndarray
+    rows: np.ndarray
     outputs: int
     balanced: bool
     scaling: Scaling
@@ -216,21 +240,47 @@ class _Problem:
         chosen = [order[:_SEARCH_ROWS]]
         if self.wanted.ndim == 2:
             chosen += [order[self.wanted[order, number] > 0][:_OF_A_CLASS] for number in range(self.outputs)]
-        rows = np.unique(np.concatenate(chosen))
-        return replace(self, x=self.x[rows], wanted=self.wanted[rows])
+        return self.only(np.unique(np.concatenate(chosen)))
 
-    def best(self, weights: tuple[float, ...], strengths: Sequence[float], judge: Callable[[Linear], float]) -> Found:
+    def only(self, some: np.ndarray) -> _Problem:
+        """Some of the rows, by position or as a mask."""
+        parts = {name: getattr(self, name)[some] for name in ("raw", "x", "wanted", "rows")}
+        return replace(self, **parts)
+
+    def best(self, weights: tuple[float, ...], strengths: Sequence[float], judge: Judge | Folds) -> Found:
         """The highest score and its fit; of equal scores the stronger penalty."""
         found: Found | None = None
         waited = 0
-        for model in self.fits(weights, strengths):
-            score, waited = judge(model), waited + 1
+        for score, model in self._judged(weights, strengths, judge):
+            waited += 1
             if found is None or score > found[0] + _EVEN:
                 found, waited = (score, model), 0
             if waited >= _PATIENCE:
                 break
         assert found is not None
         return found
+
+    def _judged(self, weights: tuple[float, ...], strengths: Sequence[float], judge: Judge | Folds) -> Iterator[Found]:
+        """Score and fit of each strength. Every fold is answered by the fit to the others; a fold beside which one
+        class alone is left is not judged.
+        """
+        if not isinstance(judge, Folds):
+            yield from ((judge(model), model) for model in self.fits(weights, strengths))
+            return
+        number = judge.number[self.rows]
+        held = {one: np.flatnonzero(number == one) for one in np.unique(number)}
+        others = {one: self.only(number != one) for one in held}
+        others = {one: part for one, part in others.items() if len(part.rows) and not part.of_one_class()}
+        judged = np.concatenate([held[one] for one in others] or [np.empty(0, dtype=np.int64)])
+        parts = [part.fits(weights, strengths) for part in others.values()]
+        for model, *rest in zip(self.fits(weights, strengths), *parts, strict=True):
+            answers = [part.scores(self.raw[held[one]]) for one, part in zip(others, rest, strict=True)]
+            scores = np.concatenate([np.empty((0, self.outputs), dtype=np.float32), *answers])
+            yield judge.worth(self.rows[judged], scores, model), model
+
+    def of_one_class(self) -> bool:
+        """Whether there is nothing to tell apart."""
+        return self.kind == "multinomial" and int((self.wanted > 0).any(axis=0).sum()) < 2
 
     def fits(self, weights: tuple[float, ...], strengths: Sequence[float]) -> Iterator[Linear]:
         """A fit a strength, with these weights of the kinds, made as they are asked for."""

@@ -12,12 +12,12 @@ from geossl.errors import InputError
 from geossl.progress import track
 from geossl.tasks import scratch
 from geossl.tasks.baselines import baseline_titles, index_baseline, majority
-from geossl.tasks.choosing import judge_of
+from geossl.tasks.choosing import Labelled, fit_head
 from geossl.tasks.compare import Comparison, Judge, Row, draw_seeds, possible_budgets
 from geossl.tasks.convolutions import PIXEL_PATCHES, draw_convolutions
 from geossl.tasks.examples import PixelExamples, thin_places
 from geossl.tasks.heads import PixelNet
-from geossl.tasks.linear import Linear, LinearKind, Scaling, fit_linear, settled
+from geossl.tasks.linear import Linear, Scaling, settled
 from geossl.tasks.spec import TaskSpec
 from geossl.tasks.spectral import plane_names
 
@@ -29,8 +29,6 @@ OURS, RANDOM, LOCAL = (
 CONVOLUTIONS = "random convolutions + spectral"
 INDICES_ONLY, SCRATCH, MAJORITY = "bands and indices of the pixel", "supervised from scratch", "commonest class"
 DEPARTURES = "departures from other years alone"
-WEIGHING_BLOCKS = 5
-"""Validation blocks from which kinds of features are weighed; fewer choose by chance, so kinds then weigh alike."""
 PIXELS_A_PLACE = 20
 """Of each drawn place at few labels: enough to show its spread."""
 
@@ -135,9 +133,10 @@ def pixel_features(net: PixelNet, examples: PixelExamples, pixels: np.ndarray) -
     return found
 
 
-def targets(examples: PixelExamples, pixels: np.ndarray) -> np.ndarray:
-    """What is learnt of these pixels: class indices or numbers (N,), or the proportions (N, K) of soft labels."""
-    return examples.value[pixels] if examples.soft is None else examples.soft[pixels]
+def labelled(examples: PixelExamples, pixels: np.ndarray, features: np.ndarray) -> Labelled:
+    """These pixels, whose features (N, F) are given, as a linear head takes them."""
+    soft = None if examples.soft is None else examples.soft[pixels]
+    return Labelled(features, examples.value[pixels], examples.blocks(pixels), soft)
 
 
 PLANES = ("spectral", "anomalies")
@@ -174,27 +173,19 @@ def _fitted(
     judge: Judge,
 ) -> tuple[list[Row], dict[int | None, Linear]]:
     """Rows of the linear head on some of the features, one a budget, and the fit of the first draw of each."""
-    kind: LinearKind = "ridge" if spec.kind == "regression" else "multinomial"
     train, val, test = (one[:, part.columns] for one in (features.train, features.val, features.test))
     scaling = Scaling.of(train, part.widths)
-    soft = None if examples.soft is None else examples.soft[sides.val]
-    choose = judge_of(spec, val, examples.value[sides.val], soft)
-    blocks = len(np.unique(examples.blocks(sides.val)))
-    kinds = part.kinds if blocks >= WEIGHING_BLOCKS else None
-
+    choosing = labelled(examples, sides.val, val)
     rows: list[Row] = []
     first: dict[int | None, Linear] = {}
     for budget, draws in subsets.items():
         models = [
-            fit_linear(
-                kind,
-                train[np.searchsorted(sides.train, pixels)],
-                targets(examples, pixels),
-                spec.outputs,
+            fit_head(
+                spec,
+                labelled(examples, pixels, train[np.searchsorted(sides.train, pixels)]),
+                choosing,
                 scaling,
-                balanced=spec.balanced,
-                judge=choose,
-                kinds=kinds,
+                part.kinds,
             )
             for pixels in draws
         ]

@@ -21,6 +21,7 @@ from geossl.tasks.compare import quick_score
 from geossl.tasks.decoders import DeepNet, deep_form
 from geossl.tasks.examples import ChipExamples, PixelExamples
 from geossl.tasks.heads import ChipNet, PixelNet, TaskNet, make_net
+from geossl.tasks.keeping import Learning
 from geossl.tasks.losses import Loss, class_weights, make_loss
 from geossl.tasks.series import load_series
 from geossl.tasks.spec import TaskSpec
@@ -225,18 +226,27 @@ def _train(
     spread: float,
 ) -> Trained:
     compute = choose_compute()
+    kept = Learning.of(first, manner, seed, compute.device.type)
+    known = {} if kept is None else kept.scores
 
     def learnt(rate: float, steps: int) -> Net:
         net = copy.deepcopy(first)
         if manner.taught:
             rescale(net, 1 / spread, -mean / spread)
-        run_steps(net, batch, loss, rate, steps, seed, compute, bar, manner.learns)
+        state = None if kept is None else kept.run(rate, steps)
+        run_steps(net, batch, loss, rate, steps, seed, compute, bar, manner.learns, state)
         rescale(net, spread, mean)
         return net
 
     with track(manner.title, len(manner.rates) * TRIAL_STEPS + STEPS) as bar:
         best = (-np.inf, manner.rates[0])
         for rate in manner.rates:
-            best = max(best, (score(learnt(rate, TRIAL_STEPS)), rate), key=lambda pair: pair[0])
+            if rate in known:
+                bar.advance(TRIAL_STEPS)
+            else:
+                known[rate] = score(learnt(rate, TRIAL_STEPS))
+                if kept is not None:
+                    kept.keep(rate, known[rate])
+            best = max(best, (known[rate], rate), key=lambda pair: pair[0])
         net = learnt(best[1], STEPS)
     return Trained(net.eval(), best[1], manner.rates)

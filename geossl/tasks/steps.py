@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from geossl.artefacts import atomic_file
 from geossl.chips.chipset import IGNORE
 from geossl.encoders.build import TransformerBackbone
 from geossl.encoders.saved import Encoder
-from geossl.progress import Track, say
+from geossl.progress import Track, say, warn
 from geossl.tasks.heads import TaskNet
 from geossl.training.compute import Compute
 
@@ -93,6 +94,8 @@ def run_steps(
             if kept is not None and time.monotonic() - last >= KEEP_S:
                 _keep(kept, parts, rng, step + 1)
                 last = time.monotonic()
+        if kept is not None and start < steps:
+            _keep(kept, parts, rng, steps)  # what follows may be killed too
     net.encoder.requires_grad_(True)
     net.to("cpu")
 
@@ -109,7 +112,11 @@ def _found(kept: Kept, parts: dict[str, Any], rng: np.random.Generator) -> int:
     """Bring back the state that is kept; the number of steps that it has done, 0 where there is none."""
     if not kept.file.is_file():
         return 0
-    state = torch.load(kept.file, map_location="cpu", weights_only=True)
+    try:
+        state = torch.load(kept.file, map_location="cpu", weights_only=True)
+    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
+        warn(f"unfinished learning in {kept.file} cannot be read and begins anew: {error}")
+        return 0
     if state["identity"] != kept.identity:
         return 0
     for name, part in parts.items():

@@ -7,6 +7,7 @@ was worth: the frozen head, the head of the strategy, and supervised from scratc
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,12 +16,12 @@ import numpy as np
 from geossl.encoders.saved import Encoder
 from geossl.encoders.weights import transfer_encoder
 from geossl.tasks import chip_rows, pixel_rows, scratch
-from geossl.tasks.choosing import judge_of
+from geossl.tasks.choosing import Labelled, fit_head, validation_judge
 from geossl.tasks.compare import Comparison, Judge, Row, draw_seeds
 from geossl.tasks.decoders import DeepNet
 from geossl.tasks.examples import ChipExamples, PixelExamples
 from geossl.tasks.heads import ChipNet, PixelNet, TaskNet
-from geossl.tasks.linear import Linear, LinearKind, Scaling, fit_linear
+from geossl.tasks.linear import Linear, Scaling
 from geossl.tasks.pseudo import refit, unlabelled_pixels
 from geossl.tasks.scratch import Manner, Trained
 from geossl.tasks.spec import TaskSpec
@@ -153,7 +154,7 @@ class _Ground:
         else:
             net = chip_rows.chip_head(self.spec, encoder, self.examples, train, self.seed)
         fit = _Fit.of(self, net)
-        net.set_weights(fit.on(fit.chosen, fit.targets))
+        net.set_weights(fit.head())
         return net
 
     def _deep(self, encoder: Encoder) -> DeepNet:
@@ -161,7 +162,7 @@ class _Ground:
         net = scratch.first_net(self.spec, encoder, self.seed)
         assert isinstance(net, DeepNet)
         fit = _Fit.of(self, PixelNet(encoder, self.spec.outputs, self.spec.references).eval())
-        net.set_weights(fit.on(fit.chosen, fit.targets))
+        net.set_weights(fit.head())
         return net
 
     def _learn(self, start: TaskNet, manner: Manner) -> Trained:
@@ -178,8 +179,7 @@ class _Ground:
             unlabelled = pixel_rows.pixel_features(linear, pool, np.arange(len(pool.chip)))
         else:
             unlabelled = fit.others
-        model = fit.on(fit.chosen, fit.targets)
-        again, note = refit(model, fit.chosen, fit.targets, unlabelled, fit.on, fit.score if len(fit.val) else None)
+        again, note = refit(fit.head(), fit.chosen.features, fit.chosen.targets, unlabelled, fit.on, fit.score)
         head = copy.deepcopy(linear)
         head.set_weights(again)
         return head.eval(), note
@@ -187,14 +187,12 @@ class _Ground:
 
 @dataclass(frozen=True)
 class _Fit:
-    """Linear heads on one network's features: of ``chosen`` labels, of ``val`` with their truth, and of the ``others``,
-    training chips whose labels are not used."""
+    """Linear heads on one network's features: of the ``chosen`` labels, with those of ``val`` beside them, and the
+    features of the ``others``, training chips whose labels are not used."""
 
     spec: TaskSpec
-    chosen: np.ndarray
-    targets: np.ndarray
-    val: np.ndarray
-    truth: np.ndarray
+    chosen: Labelled
+    val: Labelled
     others: np.ndarray
     scaling: Scaling
     kinds: dict[str, int]
@@ -206,37 +204,29 @@ class _Fit:
         if isinstance(examples, PixelExamples):
             assert isinstance(net, PixelNet)
             pool, seen = (pixel_rows.pixel_features(net, examples, part) for part in (train, val))
-            inside = np.searchsorted(train, chosen)
-            return cls(
-                spec, pool[inside], pixel_rows.targets(examples, chosen), seen, examples.value[val], pool[:0],
-                Scaling.of(pool, net.widths), net.kinds,
-            )  # fmt: skip
+            learnt = pixel_rows.labelled(examples, chosen, pool[np.searchsorted(train, chosen)])
+            judged = pixel_rows.labelled(examples, val, seen)
+            return cls(spec, learnt, judged, pool[:0], Scaling.of(pool, net.widths), net.kinds)
         assert isinstance(net, ChipNet)
         features = chip_rows.chip_features(net, examples)
-        wanted = examples.target[chosen] if examples.soft is None else examples.soft[chosen]
-        return cls(
-            spec, features[chosen], wanted, features[val], examples.target[val], features[np.setdiff1d(train, chosen)],
-            Scaling.of(features[train], net.widths), net.kinds,
-        )  # fmt: skip
+        learnt, judged = (chip_rows.labelled(examples, some, features[some]) for some in (chosen, val))
+        others = features[np.setdiff1d(train, chosen)]
+        return cls(spec, learnt, judged, others, Scaling.of(features[train], net.widths), net.kinds)
 
-    def score(self, model: Linear) -> float:
-        judge = judge_of(self.spec, self.val, self.truth)
-        assert judge is not None
-        return judge(model)
+    def head(self) -> Linear:
+        """The fit to the labels."""
+        return fit_head(self.spec, self.chosen, self.val, self.scaling, self.kinds)
 
     def on(self, features: np.ndarray, targets: np.ndarray) -> Linear:
-        """The fit to these, C and the weights of kinds chosen on validation."""
-        kinds: dict[str, LinearKind] = {"multilabel": "multilabel", "regression": "ridge"}
-        return fit_linear(
-            kinds.get(self.spec.kind, "multinomial"),
-            features,
-            targets,
-            self.spec.outputs,
-            self.scaling,
-            balanced=self.spec.balanced,
-            judge=self.score if len(self.val) else None,
-            kinds=self.kinds,
-        )
+        """The fit to these, whatever blocks they lie in."""
+        hard = targets if self.chosen.soft is None else self.chosen.truth[:0]
+        train = Labelled(features, hard, None, None if self.chosen.soft is None else targets)
+        return fit_head(self.spec, train, self.val, self.scaling, self.kinds)
+
+    @property
+    def score(self) -> Callable[[Linear], float] | None:
+        """What validation labels say of a fit, None where there are none."""
+        return validation_judge(self.spec, self.val)
 
 
 def _what(spec: TaskSpec) -> str:

@@ -31,6 +31,7 @@ from tests.benchmarks.budgets_rows import (
     GROUPS,
     INDICES,
     JOINED,
+    LARGE,
     LINEAR,
     RANDOM,
     SCRATCH,
@@ -137,7 +138,8 @@ def page(names: list[str], settings: Settings, seeds: int) -> tuple[str, dict[st
         chooses its regularisation, or its learning rate of three, on the same validation labels, which are more than
         the smallest budgets: figures compare ways of learning, not what a user with ten labels would get. Encoders:
         {encoders}; else {settings.method}, {settings.pretrainings} of them a set,
-        {settings.minutes:g} minutes of pretraining each, on chips of blocks that are not tested. Single pixels have no
+        {settings.minutes:g} minutes of pretraining each (of less than {LARGE} chips in proportion less), on chips of
+        blocks that are not tested. Single pixels have no
         picture around them, so an encoder of images has nothing to look at: their table has spectra alone."""
     lines = ["# What labels are worth", "", *textwrap.wrap(" ".join(told.split()), 116)]
     figures: dict[str, Any] = {}

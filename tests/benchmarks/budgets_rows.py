@@ -21,11 +21,11 @@ from geossl.encoders.saved import Encoder, load_encoder, untrained_twin
 from geossl.evaluation.probes import few_label_subsets
 from geossl.tasks import chip_rows, pixel_rows, scratch
 from geossl.tasks.chip_rows import answers
-from geossl.tasks.choosing import judge_of
+from geossl.tasks.choosing import Labelled, fit_head
 from geossl.tasks.compare import quick_score
 from geossl.tasks.examples import PixelExamples
 from geossl.tasks.heads import ChipNet, PixelNet
-from geossl.tasks.linear import Linear, LinearKind, Scaling, fit_linear, settled
+from geossl.tasks.linear import Linear, Scaling, settled
 from geossl.tasks.strategies import fine_tuning
 from geossl.training.pretrain import pretrain
 from tests.benchmarks import methods_runs
@@ -36,6 +36,7 @@ BUDGETS: tuple[int | float, ...] = (1, 5, 10, 0.01, 0.1, 1.0)
 JOINED, SSL, RANDOM = "SSL encoder + statistics + convolutions (joined)", "SSL encoder", "random init"
 STATISTICS, INDICES, CONVOLUTIONS = "image statistics", "indices", "random convolutions + statistics"
 SCRATCH, FINE_TUNED = "supervised from scratch", "fine-tuned from the joined head"
+BATCH, LARGE, LEAST_MINUTES = 128, 700, 3.0
 LINEAR = "linear"
 """The group of rows that are linear fits to frozen features, made together."""
 GROUPS = (LINEAR, SCRATCH, FINE_TUNED)
@@ -105,6 +106,11 @@ def _small(said: np.ndarray) -> np.ndarray:
     return said.astype(np.uint8 if said.dtype.kind == "i" else np.float32)
 
 
+def minutes_of(chips: int, settings: Settings) -> float:
+    """Small sets repeat themselves: below :data:`LARGE` chips pretraining is shortened in proportion."""
+    return max(settings.minutes * min(chips / LARGE, 1.0), min(LEAST_MINUTES, settings.minutes))
+
+
 @lru_cache(maxsize=1)
 def encoder_of(case: Case, seed: int, settings: Settings) -> Encoder:
     """The given encoder, or one pretrained here on the chips of untested blocks; seeds take turns with them."""
@@ -119,8 +125,8 @@ def encoder_of(case: Case, seed: int, settings: Settings) -> Encoder:
     )
     out = settings.work / "encoders" / f"{case.name}-{number}"
     pretrain(
-        chips=index, method=str(method), max_minutes=settings.minutes, encoder=methods_runs.ENCODER, out=out,
-        batch_size=max(min(methods_runs.BATCH, chips // 3), 4), seed=number, all_blocks=True,
+        chips=index, method=str(method), max_minutes=minutes_of(chips, settings), encoder=methods_runs.ENCODER, out=out,
+        batch_size=max(min(BATCH, chips // 6), 4), seed=number, all_blocks=True,
     )  # fmt: skip
     return load_encoder(out)
 
@@ -153,17 +159,8 @@ def parts(case: Case | Spectra) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def fit(case: Case | Spectra, block: Block, chosen: np.ndarray, seed: int) -> Linear:
     """The linear head of these labels; C and weights of kinds on the validation part."""
     train, val, _ = parts(case)
-    kind: LinearKind = "multilabel" if case.spec.kind == "multilabel" else "multinomial"
-    return fit_linear(
-        kind,
-        block.values[chosen],
-        case.labels[chosen],
-        case.spec.outputs,
-        Scaling.of(block.values[train], block.widths),
-        balanced=case.spec.balanced,
-        judge=judge_of(case.spec, block.values[val], case.labels[val]),
-        kinds=block.kinds,
-    )
+    learnt, choosing = (Labelled(block.values[some], case.labels[some], case.blocks[some]) for some in (chosen, val))
+    return fit_head(case.spec, learnt, choosing, Scaling.of(block.values[train], block.widths), block.kinds)
 
 
 def _frozen(case: Case, run: Run, settings: Settings) -> tuple[dict[str, np.ndarray], dict[str, str]]:
@@ -217,7 +214,7 @@ def feature_blocks(case: Case, seed: int, settings: Settings) -> tuple[dict[str,
         CONVOLUTIONS: chip_rows.CONVOLUTIONS,
     }
     made = {name: features[row] for name, row in rows.items()}
-    return {name: Block(one.values, tuple(one.kinds.values()), one.kinds) for name, one in made.items()}, net
+    return {name: Block(one.values, one.widths, one.kinds) for name, one in made.items()}, net
 
 
 def _taught(case: Case, run: Run, settings: Settings) -> tuple[dict[str, np.ndarray], dict[str, str]]:

@@ -28,11 +28,12 @@ from geossl.regions import load_region
 from geossl.sandbox.create import create_sandbox
 from geossl.tasks.asked import ask
 from geossl.tasks.chip_rows import ChipFeatures, chip_features, chip_head, fit_chips
-from geossl.tasks.compare import Judge, quick_score
+from geossl.tasks.choosing import fit_head
+from geossl.tasks.compare import Judge
 from geossl.tasks.examples import ChipExamples, PixelExamples
 from geossl.tasks.heads import Head
-from geossl.tasks.linear import Linear, Scaling, fit_linear
-from geossl.tasks.pixel_rows import head_net, pixel_features, targets
+from geossl.tasks.linear import Scaling
+from geossl.tasks.pixel_rows import head_net, labelled, pixel_features
 from geossl.tasks.sources import Source, open_source
 from geossl.tasks.spec import TaskSpec, load_task
 from geossl.tasks.trust import make_trust
@@ -101,28 +102,13 @@ def taught(source: Source, encoder: Encoder, seed: int) -> tuple[Head, PixelExam
     spec, train, val = source.spec, examples.part("train"), examples.part("val")
     if isinstance(examples, ChipExamples):
         chips = chip_head(spec, encoder, examples, train, seed)
-        features = ChipFeatures(chip_features(chips, examples), chips.kinds)
-        scaling = Scaling.of(features.values[train], chips.widths)
-        chips.set_weights(fit_chips(spec, features, examples, train, val, scaling))
+        features = ChipFeatures(chip_features(chips, examples), chips.parts)
+        chips.set_weights(fit_chips(spec, features, examples, train))
         return Head(spec, chips, source.chips.shape[0]).eval(), examples
     net = head_net(spec, encoder, examples, train, seed)
     seen, choose = (pixel_features(net, examples, part) for part in (train, val))
-
-    def score(model: Linear) -> float:
-        return quick_score(spec, examples.value[val], model.predict(choose))
-
-    net.set_weights(
-        fit_linear(
-            "ridge" if spec.kind == "regression" else "multinomial",
-            seen,
-            targets(examples, train),
-            spec.outputs,
-            Scaling.of(seen, net.widths),
-            balanced=spec.balanced,
-            judge=score if len(val) else None,
-            kinds=net.kinds,
-        )
-    )
+    learnt, choosing = labelled(examples, train, seen), labelled(examples, val, choose)
+    net.set_weights(fit_head(spec, learnt, choosing, Scaling.of(seen, net.widths), net.kinds))
     return Head(spec, net, source.chips.shape[0]).eval(), examples
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from geossl.tasks.choosing import judge_of
-from geossl.tasks.linear import Linear, LinearKind
+from geossl.tasks.choosing import WEIGHING_BLOCKS, Labelled, fit_head, judge_of, validation_judge
+from geossl.tasks.linear import Folds, Linear, LinearKind, Scaling
 from geossl.tasks.spec import TaskSpec
 
 CLASSES = TaskSpec.model_validate(
@@ -23,13 +23,15 @@ def model(weight: list[float], kind: LinearKind = "multinomial", bias: float = 0
 
 
 def score(spec: TaskSpec, one: Linear, truth: np.ndarray, soft: np.ndarray | None = None) -> float:
-    judge = judge_of(spec, X, truth, soft)
+    judge = validation_judge(spec, Labelled(X, truth, None, soft))
     assert judge is not None
     return judge(one)
 
 
 def test_without_validation_labels_nothing_judges() -> None:
-    assert judge_of(CLASSES, X[:0], Y[:0]) is None
+    assert validation_judge(CLASSES, Labelled(X[:0], Y[:0])) is None
+    alone = Labelled(X, Y, np.zeros(4))
+    assert judge_of(CLASSES, alone, Labelled(X[:0], Y[:0])) is None, "one block has no folds"
 
 
 def test_of_fits_that_say_the_same_the_surer_one_wins_and_a_wrong_one_never() -> None:
@@ -67,3 +69,48 @@ def test_soft_labels_are_met_best_by_their_own_proportions() -> None:
     soft = np.stack([1 - share, share], 1)
     met, flat, steep = (score(CLASSES, model([-w, w]), Y, soft) for w in (1.0, 0.1, 10.0))
     assert met > flat and met > steep
+
+
+KINDS = {"useful": 1, "lucky": 1}
+
+
+def two_kinds(blocks: int, a_block: int, seed: int, lucky: bool) -> Labelled:
+    """Labels of some blocks; ``useful`` tells classes apart with some noise, ``lucky`` does by chance or not at all."""
+    rng = np.random.default_rng(seed)
+    truth = np.tile([0, 1], blocks * a_block // 2)
+    useful = (2 * truth - 1) + rng.normal(0, 1.2, len(truth))
+    other = (2 * truth - 1) + rng.normal(0, 0.1, len(truth)) if lucky else rng.normal(0, 1, len(truth))
+    block = np.repeat([f"{seed}-{number}" for number in range(blocks)], a_block)
+    return Labelled(np.stack([useful, other], 1).astype(np.float32), truth, block)
+
+
+def test_few_validation_blocks_do_not_weigh_kinds_and_training_blocks_choose_with_them() -> None:
+    """Found on the demo: three validation blocks chose convolutions alone by chance, worth nothing elsewhere."""
+    train, few = two_kinds(8, 20, 0, lucky=False), two_kinds(1, 20, 1, lucky=True)
+    scaling = Scaling.of(train.features, (1, 1))
+    assert isinstance(judge_of(CLASSES, train, few), Folds)
+    assert set(fit_head(CLASSES, train, few, scaling, KINDS).weights) == {"features"}
+    many = two_kinds(WEIGHING_BLOCKS, 20, 1, lucky=True)
+    assert not isinstance(judge_of(CLASSES, train, many), Folds)
+    assert set(fit_head(CLASSES, train, many, scaling, KINDS).weights) == set(KINDS)
+
+
+def test_folds_judge_the_rows_of_every_block_by_fits_that_have_not_seen_it() -> None:
+    """Labels at random within blocks, but constant features per block: only a fit that saw the block could tell."""
+    rng = np.random.default_rng(3)
+    blocks = np.repeat(np.arange(10), 2)
+    features = rng.normal(size=(10, 30)).repeat(2, 0).astype(np.float32)
+    train = Labelled(features, rng.integers(0, 2, 10).repeat(2), blocks)
+    val = Labelled(features[:0], train.truth[:0], blocks[:0])
+    folds = judge_of(CLASSES, train, val)
+    assert isinstance(folds, Folds)
+    model = fit_head(CLASSES, train, val, Scaling.of(features, (30,)), {"features": 30})
+    assert (model.predict(features) == train.truth).all(), "the fit itself knows every block"
+    assert model.strength < 1, "but nothing holds beyond the block, so the strongest penalties win"
+
+
+def test_a_fold_that_leaves_one_class_is_not_judged() -> None:
+    blocks = np.array(["a", "a", "b", "b"])
+    train = Labelled(X, np.array([0, 1, 1, 1]), blocks)
+    model = fit_head(CLASSES, train, Labelled(X[:0], Y[:0], blocks[:0]), Scaling.of(X, (1,)), {"features": 1})
+    assert np.isfinite(model.weight).all()

@@ -77,14 +77,23 @@ def test_a_transformers_maps_are_upsampled_onto_what_changed(transformer: Encode
     assert abs(float(rows) - 71.5) < 2
 
 
-def test_a_chip_head_reads_the_embedding_that_the_encoder_gives(transformer: Encoder, projected: Encoder) -> None:
+def test_a_chip_head_reads_every_map_and_the_embedding_that_the_encoder_gives(
+    transformer: Encoder, projected: Encoder
+) -> None:
     values, clear = images(32)
-    for encoder, width in ((transformer, 384 + 384), (projected, 256 + 64)):
+    for encoder in (transformer, projected):
         net = ChipNet(encoder, 2).eval()
         with torch.inference_mode():
             features = net.features(values, clear)
-            torch.testing.assert_close(features[:, width - encoder.out_dim : width], encoder(values))
-        assert net.widths[0] == width and features.shape[1] == sum(net.widths)
+            maps, embedding = encoder.features_and_embedding(values)
+        width = net.kinds["encoder"]
+        assert features.shape[1] == sum(net.widths)
+        torch.testing.assert_close(features[:, width - encoder.out_dim : width], embedding)
+        first, last = encoder.channels[0], encoder.channels[-1]
+        torch.testing.assert_close(features[:, :first], maps[0].mean((2, 3)))
+        torch.testing.assert_close(features[:, first : 2 * first], maps[0].std((2, 3), correction=0))
+        before = width - encoder.out_dim
+        torch.testing.assert_close(features[:, before - last : before], maps[-1].std((2, 3), correction=0))
 
 
 @pytest.mark.parametrize("which", ["transformer", "projected"])

@@ -9,7 +9,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from geossl.errors import InputError
-from geossl.tasks.linear import KIND_WEIGHTS, Linear, Scaling, fit_linear
+from geossl.tasks.linear import KIND_WEIGHTS, Linear, Scaling, fit_linear, settled
 
 
 def data(n: int, width: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -180,3 +180,11 @@ def test_certain_proportions_are_classes() -> None:
         for targets in (np.eye(3)[y], y)
     )
     assert np.allclose(soft.weight, hard.weight, atol=1e-6)
+
+
+def test_draws_that_weigh_kinds_and_draws_that_do_not_are_told_together() -> None:
+    weight, bias = np.zeros((2, 2)), np.zeros(2)
+    alike = Linear("multinomial", weight, bias, 1.0, {"features": 1.0})
+    weighed = Linear("multinomial", weight, bias, 10.0, {"encoder": 0.25, "spectral": 1.0})
+    assert settled([alike, weighed]) == "C 1, 10; encoder x 0.25; spectral x 1"
+    assert settled([alike]) == "C 1"

@@ -16,7 +16,7 @@ import torch
 from geossl.chips.ready import open_ready
 from geossl.encoders.saved import Encoder, untrained_twin
 from geossl.errors import InputError
-from geossl.tasks import compare, pixel_rows, scratch
+from geossl.tasks import choosing, compare, scratch
 from geossl.tasks.chip_rows import (
     CONVOLUTIONS,
     ENCODER_ONLY,
@@ -27,12 +27,11 @@ from geossl.tasks.chip_rows import (
     fit_chips,
     kinds_of_chips,
 )
-from geossl.tasks.choosing import judge_of
+from geossl.tasks.choosing import Labelled, validation_judge
 from geossl.tasks.convolutions import CHIP_PATCHES, PIXEL_PATCHES
 from geossl.tasks.examples import ChipData, ChipExamples, PixelExamples
 from geossl.tasks.finetune import finetune
 from geossl.tasks.heads import ChipNet, load_head
-from geossl.tasks.linear import Scaling
 from geossl.tasks.pixel_rows import CONVOLUTIONS as PIXEL_CONVOLUTIONS
 from geossl.tasks.pixel_rows import LOCAL, compare_pixels
 from geossl.tasks.pixel_rows import OURS as PIXEL_OURS
@@ -109,8 +108,9 @@ def test_labels_of_chips_that_are_no_numbers_are_named(
 
 
 def test_joined_features_of_chips_are_never_worse_on_validation_than_one_kind(
-    make_store: Any, ready_set: Callable[..., Path], encoder: Encoder, tmp_path: Path
+    make_store: Any, ready_set: Callable[..., Path], encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(choosing, "WEIGHING_BLOCKS", 1)
     spec, examples = chips_of(ready_set(make_store(tiles=8), tmp_path / "chips", "class"), encoder)
     rng = np.random.default_rng(0)
     examples = replace(
@@ -122,9 +122,8 @@ def test_joined_features_of_chips_are_never_worse_on_validation_than_one_kind(
 
     def on_validation(name: str) -> float:
         some = features[name]
-        scaling = Scaling.of(some.values[train], list(some.kinds.values()))
-        model = fit_chips(spec, some, examples, train, val, scaling)
-        choose = judge_of(spec, some.values[val], examples.target[val])
+        model = fit_chips(spec, some, examples, train)
+        choose = validation_judge(spec, Labelled(some.values[val], examples.target[val]))
         assert choose is not None
         return choose(model)
 
@@ -147,19 +146,10 @@ def pixels_of(store: Any, soft: bool) -> PixelExamples:
     return PixelExamples(data, chip, y, x, value, np.arange(len(chip)), proportions)
 
 
-def test_fewer_than_five_validation_blocks_do_not_weigh_kinds(make_store: Any, encoder: Encoder) -> None:
-    """Found on the demo: three blocks chose convolutions alone by chance, and the head was worth nothing elsewhere."""
-    examples = pixels_of(make_store(tiles=8), soft=False)
-    assert len(np.unique(examples.blocks(examples.part("val")))) < pixel_rows.WEIGHING_BLOCKS
-    comparison, _ = compare_pixels(WATER, encoder, untrained_twin(encoder, 1), examples, 0, None)
-    row = comparison.row(PIXEL_OURS, None)
-    assert row is not None and row.note.startswith("C ") and " x" not in row.note
-
-
 def test_the_head_of_pixels_reads_convolutions_and_says_what_its_row_says(
     make_store: Any, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pixel_rows, "WEIGHING_BLOCKS", 1)
+    monkeypatch.setattr(choosing, "WEIGHING_BLOCKS", 1)
     examples = pixels_of(make_store(tiles=8), soft=False)
     comparison, net = compare_pixels(WATER, encoder, untrained_twin(encoder, 1), examples, 0, None)
     names = {row.name for row in comparison.rows}
