@@ -20,7 +20,7 @@ from geossl.tasks.spec import TaskSpec
 EVIDENCE = 0.3
 """Weight of the mean log-likelihood beside the headline figure."""
 WEIGHING_BLOCKS = 5
-"""Validation blocks from which they choose alone, and from which kinds of features are weighed."""
+"""Validation blocks from which they choose alone, and blocks of labels from which kinds of features are weighed."""
 FOLDS = 5
 _LEAST = -20.0
 """The log of a probability counts no lower: a class that nobody has labelled has none."""
@@ -56,13 +56,13 @@ class Labelled:
 def fit_head(spec: TaskSpec, train: Labelled, val: Labelled, scaling: Scaling, kinds: Mapping[str, int]) -> Linear:
     """The linear head of some labels; C and the weights of ``kinds`` are chosen by :func:`judge_of`.
 
-    Fewer than :data:`WEIGHING_BLOCKS` validation blocks choose weights by chance, and so did folds of the training
-    blocks beside them (simulated drought: one kind alone won there and lost half its figure elsewhere). Kinds then
-    weigh alike.
+    Labels of fewer than :data:`WEIGHING_BLOCKS` blocks choose weights by chance, so kinds then weigh alike.
 
     Raises:
         InputError: the training labels show fewer than two classes.
     """
+    judge = judge_of(spec, train, val)
+    judged = val.count + (train.count if isinstance(judge, Folds) else 0)
     kind: dict[str, LinearKind] = {"multilabel": "multilabel", "regression": "ridge"}
     return fit_linear(
         kind.get(spec.kind, "multinomial"),
@@ -71,8 +71,8 @@ def fit_head(spec: TaskSpec, train: Labelled, val: Labelled, scaling: Scaling, k
         spec.outputs,
         scaling,
         balanced=spec.balanced,
-        judge=judge_of(spec, train, val),
-        kinds=kinds if val.count >= WEIGHING_BLOCKS else None,
+        judge=judge,
+        kinds=kinds if judged >= WEIGHING_BLOCKS else None,
     )
 
 

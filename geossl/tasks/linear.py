@@ -130,7 +130,8 @@ def fit_linear(
     """Fit with every strength, and several weights of kinds, and keep the fit that ``judge`` likes best.
 
     Candidates are each kind alone, narrow kinds first, and then the weights that a coordinate search from equal weights
-    (or from the best single kind) ends at; a later one is taken only where its score is higher.
+    (or from the best single kind) ends at; with folds, which take several fits each, equal weights alone. A later one
+    is taken only where its score is higher.
 
     Args:
         kind: ``multinomial`` (targets (n,) class indices, or (n, K) proportions of classes, rows summing to 1, whose
@@ -160,7 +161,9 @@ def fit_linear(
     ]
     best = max(alone, key=lambda found: found[0])
     if len(named) > 1:
-        if len(features) <= _SEARCH_ROWS:
+        if isinstance(judge, Folds):
+            joined = problem.best((1.0,) * len(named), strengths, judge)
+        elif len(features) <= _SEARCH_ROWS:
             joined = _searched(problem, strengths, judge, best)
         else:
             fewer = problem.thinned()
