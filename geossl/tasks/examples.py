@@ -86,12 +86,33 @@ class ChipData:
 
 
 @dataclass(frozen=True)
+class BedSight:
+    """Whether the bed was seen under clear labelled pixels of test chips: (L,) int64 pixels of each label, by its
+    position in the labels' frame. Counted before pixels are thinned, so that both belong to the same ground.
+    """
+
+    seen: np.ndarray
+    hidden: np.ndarray
+
+    @classmethod
+    def none_yet(cls, labels: int) -> BedSight:
+        """No pixel of any of ``labels`` labels."""
+        return cls(np.zeros(labels, dtype=np.int64), np.zeros(labels, dtype=np.int64))
+
+    def add(self, places: np.ndarray, hidden: np.ndarray) -> None:
+        """Count pixels (n,): the label of each, and whether its bed is hidden."""
+        np.add.at(self.seen, places[~hidden], 1)
+        np.add.at(self.hidden, places[hidden], 1)
+
+
+@dataclass(frozen=True)
 class PixelExamples:
     """Labelled pixels: ``chip`` (N,) position in ``data.rows``, ``y``, ``x``, ``value`` (class index or number),
     ``place`` (N,) which label it comes from.
 
     ``soft`` (N, K) float32 are class proportions, rows summing to 1, where the labels give them (``value`` is then the
-    largest class); None where each label is one class, or a number.
+    largest class); None where each label is one class, or a number. ``sight`` counts the test pixels that are missing
+    here because their bed is not seen; None where the task leaves out nothing for that (``not_seen``).
     """
 
     data: ChipData
@@ -101,6 +122,7 @@ class PixelExamples:
     value: np.ndarray
     place: np.ndarray
     soft: np.ndarray | None = None
+    sight: BedSight | None = None
 
     def part(self, side: str) -> np.ndarray:
         """Pixels (indices) of one part."""
@@ -184,6 +206,7 @@ def store_pixels(
     parts: list[_Part] = []
     clashes, unseen, contradicted = 0, 0, set[int]()
     signals: dict[Any, DeepSignal | None] = {}
+    sight = BedSight.none_yet(len(labels)) if spec.not_seen is not None else None
     for position, held in enumerate(matched.labels):
         corner = table.iloc[position]
         transform = Affine(side, 0, float(corner["left"]), 0, -side, float(corner["top"]))
@@ -193,11 +216,14 @@ def store_pixels(
         _, flags = chips.load(matched.rows[position : position + 1])
         values = burned.values.copy()
         values[flags[0] != 0] = IGNORE if labels.classes else np.nan
-        if spec.not_seen is not None:
-            hidden = _bed_hidden(chips, int(matched.rows[position]), spec.not_seen.sigmas, signals)
-            unseen += int((hidden & (burned.places >= 0) & (flags[0] == 0)).sum())
-            values[hidden] = IGNORE if labels.classes else np.nan
         places = np.where(burned.places >= 0, held[np.maximum(burned.places, 0)], -1)
+        if spec.not_seen is not None and sight is not None:
+            hidden = _bed_hidden(chips, int(matched.rows[position]), spec.not_seen.sigmas, signals)
+            labelled = (places >= 0) & (flags[0] == 0)
+            unseen += int((hidden & labelled).sum())
+            if data.side[position] == "test":
+                sight.add(places[labelled], hidden[labelled])
+            values[hidden] = IGNORE if labels.classes else np.nan
         parts = _held(data, [*parts, _pixels(position, values, places)], seed)
     if unseen:
         say(f"{unseen} clear labelled pixels lie in water whose bed is not seen on that date; they carry no label")
@@ -213,7 +239,8 @@ def store_pixels(
         )
     thinned = _thinned(examples, np.random.default_rng(seed))
     shares = labels.shares
-    return thinned if shares is None else replace(thinned, soft=shares[thinned.place].astype(np.float32))
+    soft = None if shares is None else shares[thinned.place].astype(np.float32)
+    return replace(thinned, soft=soft, sight=sight)
 
 
 _SIGNAL_CHIPS = 32
