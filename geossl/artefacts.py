@@ -23,7 +23,7 @@ from typing import Any
 from geossl.errors import InputError, WorkError
 
 FORMAT_VERSION = 1
-FORMAT_VERSIONS = {"encoder": 2}
+FORMAT_VERSIONS = {"encoder": 2, "head": 2}
 """Kinds whose manifests have changed since; the room that owns a kind reads its older ones."""
 MANIFEST = "manifest.json"
 RUN = "run.json"

@@ -69,8 +69,9 @@ def compare_chips(
     rows: list[Row] = []
     with track("heads", len(features) * sum(len(draws) for draws in subsets.values()), "fits") as bar:
         for name, some in features.items():
+            scaling = Scaling.of(some.values[train], some.widths)
             for budget, draws in subsets.items():
-                models = [fit_chips(spec, some, examples, chips) for chips in draws]
+                models = [fit_chips(spec, some, examples, chips, scaling) for chips in draws]
                 figures = judge.figures([answers(spec, model, some.values[test]) for model in models])
                 rows.append(Row(name, budget, figures, len(draws), settled(models)))
                 if name == OURS and budget == main:
@@ -127,10 +128,11 @@ def labelled(examples: ChipExamples, chips: np.ndarray, features: np.ndarray) ->
     return Labelled(features, examples.target[chips], examples.data.block[chips], soft)
 
 
-def fit_chips(spec: TaskSpec, features: ChipFeatures, examples: ChipExamples, chips: np.ndarray) -> Linear:
+def fit_chips(
+    spec: TaskSpec, features: ChipFeatures, examples: ChipExamples, chips: np.ndarray, scaling: Scaling
+) -> Linear:
     """The linear head of these labelled chips; C and the weights of kinds are chosen on validation chips."""
     train, val = (labelled(examples, some, features.values[some]) for some in (chips, examples.part("val")))
-    scaling = Scaling.of(features.values[examples.part("train")], features.widths)
     return fit_head(spec, train, val, scaling, features.kinds)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from geossl.artefacts import (
+    FORMAT_VERSIONS,
     atomic_directory,
     check_place,
     hash_file,
@@ -159,10 +160,13 @@ def finetune(
     inputs |= {} if other is None else {"weights": other.meta["initial_weights"]["hash"]}
     folder = Path(out) if out else geossl_home() / "heads" / f"{source.spec.name}-{source.name}"
     folder = folder.absolute()
+    unfinished = folder.with_name(f".{folder.name}.unfinished")
     check_place(folder, KIND)
     there = read_manifest(folder, KIND) if is_complete(folder) else {}
-    if there.get("inputs_hash") == hash_json(inputs) and "trust" in there:  # older heads have none
+    current = there.get("format_version") == FORMAT_VERSIONS[KIND]  # older ones lack trust, or read chips otherwise
+    if current and there.get("inputs_hash") == hash_json(inputs):
         say(f"this head is there already: {folder}")
+        shutil.rmtree(unfinished, ignore_errors=True)  # the run that made it may have been killed before it did this
         return _result(folder, there, time.monotonic() - started)
     examples, sentence = source.examples(opened.meta, seed)
     say(_describe(source, examples, sentence))
@@ -173,7 +177,6 @@ def finetune(
     captions: list[Table]
     years: list[dict[str, Any]] = []
     depths: list[dict[str, Any]] = []
-    unfinished = folder.with_name(f".{folder.name}.unfinished")
     with keeping(unfinished, hash_json(inputs)):
         if isinstance(examples, PixelExamples):
             if leave_out is not None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from geossl.artefacts import write_json
+from geossl.progress import warn
 from geossl.tasks.heads import TaskNet
 from geossl.tasks.steps import Kept
 
@@ -69,10 +70,15 @@ class Learning:
 
     @property
     def scores(self) -> dict[float, float]:
-        """Of the trials that are over."""
+        """Of the trials that are over; a file that cannot be read is told of and not used."""
         if not self._file.is_file():
             return {}
-        return {float(rate): score for rate, score in json.loads(self._file.read_text(encoding="utf-8")).items()}
+        try:
+            told = json.loads(self._file.read_text(encoding="utf-8"))
+            return {float(rate): float(score) for rate, score in told.items()}
+        except (OSError, ValueError, AttributeError, TypeError) as error:
+            warn(f"learning rates tried in {self._file} cannot be read and are tried anew ({type(error).__name__})")
+            return {}
 
     def keep(self, rate: float, score: float) -> None:
         """A trial is over. A score that is no number is not kept: JSON has none."""

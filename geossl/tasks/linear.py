@@ -150,9 +150,8 @@ def fit_linear(
         InputError: the training labels show fewer than two classes.
     """
     named = dict(kinds) if kinds is not None else {"features": features.shape[1]}
-    rows = np.arange(len(features))
     wanted = _wanted(kind, targets, outputs)
-    problem = _Problem(kind, features, scaling(features), wanted, rows, outputs, balanced, scaling, named)
+    problem = _Problem(kind, features, scaling(features), wanted, outputs, balanced, scaling, named)
     if judge is None:
         return next(problem.fits((1.0,) * len(named), (1.0,)))
     alone = [
@@ -177,7 +176,7 @@ Found = tuple[float, Linear]
 _EVEN = 1e-9
 
 
-def _searched(problem: _Problem, strengths: Sequence[float], judge: Judge | Folds, alone: Found) -> Found:
+def _searched(problem: _Problem, strengths: Sequence[float], judge: Judge, alone: Found) -> Found:
     """The best weights by coordinates: from equal weights, or from the best kind alone where that is better."""
     equal, start = (1.0,) * len(problem.kinds), _weights(alone[1])
     best = problem.best(equal, strengths, judge)
@@ -223,15 +222,14 @@ def _wanted(kind: LinearKind, targets: np.ndarray, outputs: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Problem:
-    """Raw and scaled features (n, F), targets as :func:`_wanted` gives them, which training rows these are, and what
-    stands in :func:`fit_linear`.
+    """All raw features, scaled ones (n, F) of the rows that are fitted with their targets as :func:`_wanted` gives
+    them, and what stands in :func:`fit_linear`.
     """
 
     kind: LinearKind
     raw: np.ndarray
     x: np.ndarray
     wanted: np.ndarray
-    rows: np.ndarray
     outputs: int
     balanced: bool
     scaling: Scaling
@@ -247,8 +245,7 @@ class _Problem:
 
     def only(self, some: np.ndarray) -> _Problem:
         """Some of the rows, by position or as a mask."""
-        parts = {name: getattr(self, name)[some] for name in ("raw", "x", "wanted", "rows")}
-        return replace(self, **parts)
+        return replace(self, x=self.x[some], wanted=self.wanted[some])
 
     def best(self, weights: tuple[float, ...], strengths: Sequence[float], judge: Judge | Folds) -> Found:
         """The highest score and its fit; of equal scores the stronger penalty."""
@@ -270,16 +267,15 @@ class _Problem:
         if not isinstance(judge, Folds):
             yield from ((judge(model), model) for model in self.fits(weights, strengths))
             return
-        number = judge.number[self.rows]
-        held = {one: np.flatnonzero(number == one) for one in np.unique(number)}
-        others = {one: self.only(number != one) for one in held}
-        others = {one: part for one, part in others.items() if len(part.rows) and not part.of_one_class()}
-        judged = np.concatenate([held[one] for one in others] or [np.empty(0, dtype=np.int64)])
-        parts = [part.fits(weights, strengths) for part in others.values()]
+        numbers = np.unique(judge.number)
+        others = {one: self.only(judge.number != one) for one in numbers}
+        held = {one: np.flatnonzero(judge.number == one) for one in numbers if not others[one].of_one_class()}
+        judged = np.concatenate([*held.values(), np.empty(0, dtype=np.int64)])
+        parts = [others[one].fits(weights, strengths) for one in held]
         for model, *rest in zip(self.fits(weights, strengths), *parts, strict=True):
-            answers = [part.scores(self.raw[held[one]]) for one, part in zip(others, rest, strict=True)]
-            scores = np.concatenate([np.empty((0, self.outputs), dtype=np.float32), *answers])
-            yield judge.worth(self.rows[judged], scores, model), model
+            answers = [part.scores(self.raw[rows]) for rows, part in zip(held.values(), rest, strict=True)]
+            scores = np.concatenate([*answers, np.empty((0, self.outputs), dtype=np.float32)])
+            yield judge.worth(judged, scores, model), model
 
     def of_one_class(self) -> bool:
         """Whether there is nothing to tell apart."""

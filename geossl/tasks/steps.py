@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import copy
 import math
-import pickle
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,8 +35,8 @@ _TOP = 5
 class Kept:
     """Where a long run keeps its state, so that the same run goes on after kill -9 and ends with the same weights.
 
-    ``identity`` says which run it is: a file of another one is not used. ``skip(n)`` makes the batches go on behind the
-    first n. Whoever ends the run removes the file.
+    ``identity`` says which run it is: a file of another one is not used, nor one that cannot be read. ``skip(n)`` makes
+    the batches go on behind the first n. Whoever ends the run removes the file.
     """
 
     file: Path
@@ -62,7 +62,8 @@ def run_steps(
     takes float32 logits and targets. ``learns``: ``all`` parameters alike; ``layers``: the encoder slower, the deeper
     the slower (:func:`parameter_groups`), its normalisation keeping the statistics of pretraining; ``decoder``: the
     encoder stays as it is. Random numbers (dropout too) come from ``seed``; the global generator is untouched.
-    ``kept``: the state is kept there every :data:`KEEP_S` seconds, and found again.
+    ``kept``: the state is kept there every :data:`KEEP_S` seconds, of a run longer than that after its last step too,
+    and found again.
     """
     rng = np.random.default_rng(seed)
     net.to(compute.device, memory_format=torch.channels_last).train().requires_grad_(True)
@@ -80,7 +81,7 @@ def run_steps(
         if start:
             say(f"goes on after step {start} of {steps}")
             bar.advance(start)
-        last = time.monotonic()
+        last, long = time.monotonic(), start > 0
         for step in range(start, steps):
             values, clear, target = (one.to(compute.device) for one in batch(rng))
             with torch.autocast(compute.device.type, torch.bfloat16, enabled=compute.mixed):
@@ -91,40 +92,49 @@ def run_steps(
             optimizer.step()
             schedule.step()
             bar.advance(note=f"loss {one.item():.3f}")
-            if kept is not None and time.monotonic() - last >= KEEP_S:
+            due = time.monotonic() - last >= KEEP_S
+            if kept is not None and (due or (long and step + 1 == steps)):  # what follows may be killed too
                 _keep(kept, parts, rng, step + 1)
-                last = time.monotonic()
-        if kept is not None and start < steps:
-            _keep(kept, parts, rng, steps)  # what follows may be killed too
+                last, long = time.monotonic(), True
     net.encoder.requires_grad_(True)
     net.to("cpu")
 
 
 def _keep(kept: Kept, parts: dict[str, Any], rng: np.random.Generator, step: int) -> None:
-    state = {name: part.state_dict() for name, part in parts.items()}
-    numbers = {"rng": rng.bit_generator.state, "torch": torch.get_rng_state()}
     kept.file.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(kept.file) as temporary:
-        torch.save({"identity": kept.identity, "step": step, **state, **numbers}, temporary)
+        torch.save({"identity": kept.identity, "step": step, **_state(parts, rng)}, temporary)
 
 
 def _found(kept: Kept, parts: dict[str, Any], rng: np.random.Generator) -> int:
     """Bring back the state that is kept; the number of steps that it has done, 0 where there is none."""
     if not kept.file.is_file():
         return 0
+    fresh = copy.deepcopy(_state(parts, rng))
     try:
         state = torch.load(kept.file, map_location="cpu", weights_only=True)
-    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
-        warn(f"unfinished learning in {kept.file} cannot be read and begins anew: {error}")
+        if state["identity"] != kept.identity:
+            return 0
+        done = int(state["step"])
+        _restore(state, parts, rng)
+    except Exception as error:  # a damaged file fails in any way, and maybe after some of it was taken
+        _restore(fresh, parts, rng)
+        warn(f"unfinished learning in {kept.file} cannot be read and begins anew ({type(error).__name__})")
         return 0
-    if state["identity"] != kept.identity:
-        return 0
+    kept.skip(done)
+    return done
+
+
+def _state(parts: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
+    state = {name: part.state_dict() for name, part in parts.items()}
+    return {**state, "rng": rng.bit_generator.state, "torch": torch.get_rng_state()}
+
+
+def _restore(state: dict[str, Any], parts: dict[str, Any], rng: np.random.Generator) -> None:
     for name, part in parts.items():
         part.load_state_dict(state[name])
     rng.bit_generator.state = state["rng"]
     torch.set_rng_state(state["torch"])
-    kept.skip(state["step"])
-    return int(state["step"])
 
 
 def _settle(encoder: Encoder, learns: Learns) -> None:

@@ -219,8 +219,7 @@ class _Fit:
 
     def on(self, features: np.ndarray, targets: np.ndarray) -> Linear:
         """The fit to these, whatever blocks they lie in."""
-        hard = targets if self.chosen.soft is None else self.chosen.truth[:0]
-        train = Labelled(features, hard, None, None if self.chosen.soft is None else targets)
+        train = Labelled(features, targets, soft=None if self.chosen.soft is None else targets)
         return fit_head(self.spec, train, self.val, self.scaling, self.kinds)
 
     @property

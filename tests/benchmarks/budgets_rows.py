@@ -37,6 +37,7 @@ JOINED, SSL, RANDOM = "SSL encoder + statistics + convolutions (joined)", "SSL e
 STATISTICS, INDICES, CONVOLUTIONS = "image statistics", "indices", "random convolutions + statistics"
 SCRATCH, FINE_TUNED = "supervised from scratch", "fine-tuned from the joined head"
 BATCH, LARGE, LEAST_MINUTES = 128, 700, 3.0
+"""Of pretraining here: chips a step at most, chips from which a set gets all the minutes, and minutes at least."""
 LINEAR = "linear"
 """The group of rows that are linear fits to frozen features, made together."""
 GROUPS = (LINEAR, SCRATCH, FINE_TUNED)

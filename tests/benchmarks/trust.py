@@ -103,7 +103,8 @@ def taught(source: Source, encoder: Encoder, seed: int) -> tuple[Head, PixelExam
     if isinstance(examples, ChipExamples):
         chips = chip_head(spec, encoder, examples, train, seed)
         features = ChipFeatures(chip_features(chips, examples), chips.parts)
-        chips.set_weights(fit_chips(spec, features, examples, train))
+        scaling = Scaling.of(features.values[train], features.widths)
+        chips.set_weights(fit_chips(spec, features, examples, train, scaling))
         return Head(spec, chips, source.chips.shape[0]).eval(), examples
     net = head_net(spec, encoder, examples, train, seed)
     seen, choose = (pixel_features(net, examples, part) for part in (train, val))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,20 @@ def taught(make_store: Any, encoder: Encoder, tmp_path_factory: pytest.TempPathF
         for name, value in QUICK.items():
             patch.setattr(scratch, name, value)
         return finetune("water", encoder=encoder, chips=store, labels=label_file(store, folder), out=folder / "head")
+
+
+def test_a_head_of_this_format_stays_and_one_of_an_older_format_is_taught_anew(
+    store: Any, encoder: Encoder, taught: FinetuneResult, tmp_path: Path
+) -> None:
+    shutil.copytree(taught.head, tmp_path / "head")
+    manifest, run = tmp_path / "head" / "manifest.json", tmp_path / "head" / "run.json"
+    again: dict[str, Any] = {"encoder": encoder, "chips": store, "labels": taught.head.parent / "labels.gpkg"}
+    written = run.stat().st_mtime_ns
+    finetune("water", **again, out=tmp_path / "head")
+    assert run.stat().st_mtime_ns == written
+    manifest.write_text(manifest.read_text().replace('"format_version": 2', '"format_version": 1'))
+    finetune("water", **again, out=tmp_path / "head")
+    assert run.stat().st_mtime_ns > written and read_manifest(tmp_path / "head", KIND)["format_version"] == 2
 
 
 def test_sparse_labels_in_another_crs_become_a_head_that_maps(store: Any, taught: FinetuneResult) -> None:

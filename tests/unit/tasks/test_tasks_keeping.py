@@ -13,7 +13,7 @@ from geossl.encoders.saved import Encoder
 from geossl.tasks import keeping as kept_module
 from geossl.tasks import scratch, steps
 from geossl.tasks.heads import PixelNet, TaskNet
-from geossl.tasks.keeping import keeping
+from geossl.tasks.keeping import Learning, keeping
 from geossl.tasks.scratch import Manner
 from geossl.training.compute import Compute
 
@@ -95,3 +95,17 @@ def test_a_kept_file_that_cannot_be_read_is_told_and_costs_its_steps_alone(
 
 def test_outside_of_a_command_nothing_is_kept(encoder: Encoder) -> None:
     assert kept_module.Learning.of(PixelNet(encoder, 2), "learning") is None
+
+
+@pytest.mark.parametrize("damage", ["", '{"0.001": 0.', "[1]", '{"a": 1}', "\0\0\0"])
+def test_scores_that_cannot_be_read_are_told_of_and_the_rates_tried_anew(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: str
+) -> None:
+    learning = Learning(tmp_path, "one")
+    learning.keep(1e-3, 0.5)
+    assert learning.scores == {1e-3: 0.5}
+    (tmp_path / "one.json").write_text(damage, encoding="utf-8")
+    assert learning.scores == {}
+    assert "are tried anew" in capsys.readouterr().err
+    learning.keep(3e-3, 0.25)
+    assert learning.scores == {3e-3: 0.25}

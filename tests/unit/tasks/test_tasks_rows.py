@@ -32,6 +32,7 @@ from geossl.tasks.convolutions import CHIP_PATCHES, PIXEL_PATCHES
 from geossl.tasks.examples import ChipData, ChipExamples, PixelExamples
 from geossl.tasks.finetune import finetune
 from geossl.tasks.heads import ChipNet, load_head
+from geossl.tasks.linear import Scaling
 from geossl.tasks.pixel_rows import CONVOLUTIONS as PIXEL_CONVOLUTIONS
 from geossl.tasks.pixel_rows import LOCAL, compare_pixels
 from geossl.tasks.pixel_rows import OURS as PIXEL_OURS
@@ -122,7 +123,7 @@ def test_joined_features_of_chips_are_never_worse_on_validation_than_one_kind(
 
     def on_validation(name: str) -> float:
         some = features[name]
-        model = fit_chips(spec, some, examples, train)
+        model = fit_chips(spec, some, examples, train, Scaling.of(some.values[train], some.widths))
         choose = validation_judge(spec, Labelled(some.values[val], examples.target[val]))
         assert choose is not None
         return choose(model)
