@@ -158,7 +158,7 @@ def _comparisons(comparison: Comparison) -> list[Section]:
         draws = max(row.draws for row in rows)
         text = _verdict(comparison, budget)
         if draws > 1:
-            text += f"\n\nMean of {draws} draws of labels; C is chosen on the validation blocks for every row alike."
+            text += f"\n\nMean of {draws} draws of labels; every row chooses C and weights of kinds in the same way."
         if budget is None and comparison.left_out:
             text += "\n\nNot possible here: " + "; ".join(
                 f"{name} ({why})" for name, why in comparison.left_out.items()
