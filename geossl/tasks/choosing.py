@@ -21,7 +21,8 @@ EVIDENCE = 0.3
 """Weight of the mean log-likelihood beside the headline figure."""
 WEIGHING_BLOCKS = 5
 """Validation blocks from which they choose alone, and blocks of labels from which kinds of features are weighed."""
-FOLDS = 5
+FOLDS, GROUPS = 5, 20
+"""Of training blocks; and of all judged blocks, for the standard error of a difference, at most."""
 _LEAST = -20.0
 """The log of a probability counts no lower: a class that nobody has labelled has none."""
 
@@ -99,15 +100,52 @@ def validation_judge(spec: TaskSpec, val: Labelled) -> Judge | None:
 
 
 def _folds(spec: TaskSpec, train: Labelled, val: Labelled) -> Folds:
-    assert train.blocks is not None
+    """Folds of training blocks; one beside which a single class is left cannot be judged."""
+    assert train.blocks is not None and val.blocks is not None
     of_block = fold_blocks(train.blocks, min(FOLDS, train.count), 0)
+    number = np.array([of_block[str(one)] for one in train.blocks])
+    if spec.kind not in ("multilabel", "regression"):
+        for fold in np.unique(number):
+            if not _shows_two(train.targets[number != fold]):
+                number[number == fold] = -1
+    judged = number >= 0
+    truth = np.concatenate([train.truth[judged], val.truth])
+    soft = None if train.soft is None or val.soft is None else np.concatenate([train.soft[judged], val.soft])
+    blocks = np.concatenate([train.blocks[judged].astype(str), val.blocks.astype(str)])
 
-    def worth(rows: np.ndarray, scores: np.ndarray, model: Linear) -> float:
-        soft = None if train.soft is None or val.soft is None else np.concatenate([train.soft[rows], val.soft])
-        judge = _worth(spec, np.concatenate([train.truth[rows], val.truth]), soft)
-        return judge(np.concatenate([scores, model.scores(val.features)]))
+    def surely(first: np.ndarray, second: np.ndarray) -> bool:
+        return _ahead(spec, truth, soft, blocks, first, second)
 
-    return Folds(np.array([of_block[str(one)] for one in train.blocks]), worth)
+    return Folds(number, val.features, _worth(spec, truth, soft), surely)
+
+
+def _shows_two(targets: np.ndarray) -> bool:
+    """Whether class indices (n,) or proportions (n, K) show two classes or more."""
+    return len(np.unique(targets)) > 1 if targets.ndim == 1 else int((targets > 0).any(axis=0).sum()) > 1
+
+
+def _ahead(
+    spec: TaskSpec,
+    truth: np.ndarray,
+    soft: np.ndarray | None,
+    blocks: np.ndarray,
+    first: np.ndarray,
+    second: np.ndarray,
+) -> bool:
+    """Whether the first scores are better by more than one standard error (a jackknife over groups of blocks)."""
+    groups = len(np.unique(blocks))
+    if groups < 2:
+        return False
+    of_block = fold_blocks(blocks, min(GROUPS, groups), 0)
+    group = np.array([of_block[one] for one in blocks])
+
+    def difference(kept: np.ndarray) -> float:
+        worth = _worth(spec, truth[kept], None if soft is None else soft[kept])
+        return worth(first[kept]) - worth(second[kept])
+
+    without = np.array([difference(group != one) for one in np.unique(group)])
+    error = np.sqrt((len(without) - 1) * without.var())
+    return bool(difference(group >= 0) > error)
 
 
 def _worth(spec: TaskSpec, truth: np.ndarray, soft: np.ndarray | None) -> Callable[[np.ndarray], float]:

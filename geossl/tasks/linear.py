@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from scipy.optimize import minimize
@@ -93,14 +93,18 @@ Judge = Callable[[Linear], float]
 
 @dataclass(frozen=True)
 class Folds:
-    """Cross-validation: every training row is judged by a fit that has not seen its fold.
+    """Cross-validation: training rows are judged by a fit that has not seen their fold.
 
-    ``number`` (n,) is the fold of each training row. ``worth(rows, scores, model)`` says how well a candidate does,
-    higher is better: ``scores`` (rows, K) come from the fits to the other folds, ``model`` is the fit to all rows.
+    ``number`` (n,) is the fold of each training row, -1 of those that are learnt from alone. ``beside`` (m, F) are raw
+    features of further rows, judged by the fit to all training rows. Both callables take scores (judged + m, K), those
+    of training rows first: ``worth`` says how well a candidate does, higher is better; ``surely(first, second)``
+    whether the first is better than the second by more than chance.
     """
 
     number: np.ndarray
-    worth: Callable[[np.ndarray, np.ndarray, Linear], float]
+    beside: np.ndarray
+    worth: Callable[[np.ndarray], float]
+    surely: Callable[[np.ndarray, np.ndarray], bool]
 
 
 def settled(models: Sequence[Linear]) -> str:
@@ -130,8 +134,9 @@ def fit_linear(
     """Fit with every strength, and several weights of kinds, and keep the fit that ``judge`` likes best.
 
     Candidates are each kind alone, narrow kinds first, and then the weights that a coordinate search from equal weights
-    (or from the best single kind) ends at; with folds, which take several fits each, equal weights alone. A later one
-    is taken only where its score is higher.
+    (or from the best single kind) ends at; a later one is taken only where its score is higher. With folds, candidates
+    are equal weights and each kind alone, and a kind is alone only where that is surely better (Breiman et al. 1984:
+    the simpler choice stays within one standard error).
 
     Args:
         kind: ``multinomial`` (targets (n,) class indices, or (n, K) proportions of classes, rows summing to 1, whose
@@ -154,15 +159,11 @@ def fit_linear(
     problem = _Problem(kind, features, scaling(features), wanted, outputs, balanced, scaling, named)
     if judge is None:
         return next(problem.fits((1.0,) * len(named), (1.0,)))
-    alone = [
-        problem.best(tuple(float(place == other) for other in range(len(named))), strengths, judge)
-        for place in np.argsort(list(named.values()), kind="stable")
-    ]
-    best = max(alone, key=lambda found: found[0])
+    if isinstance(judge, Folds):
+        return _by_folds(problem, strengths, judge)
+    best = max((problem.best(weights, strengths, judge) for weights in problem.alone()), key=lambda found: found[0])
     if len(named) > 1:
-        if isinstance(judge, Folds):
-            joined = problem.best((1.0,) * len(named), strengths, judge)
-        elif len(features) <= _SEARCH_ROWS:
+        if len(features) <= _SEARCH_ROWS:
             joined = _searched(problem, strengths, judge, best)
         else:
             fewer = problem.thinned()
@@ -173,7 +174,35 @@ def fit_linear(
 
 
 Found = tuple[float, Linear]
+T = TypeVar("T")
 _EVEN = 1e-9
+
+
+def _best(scored: Iterable[tuple[float, T]]) -> tuple[float, T]:
+    """The highest score and what it is of; of equal scores the first. A few without a better one end the search."""
+    found: tuple[float, T] | None = None
+    waited = 0
+    for score, one in scored:
+        waited += 1
+        if found is None or score > found[0] + _EVEN:
+            found, waited = (score, one), 0
+        if waited >= _PATIENCE:
+            break
+    assert found is not None
+    return found
+
+
+def _by_folds(problem: _Problem, strengths: Sequence[float], folds: Folds) -> Linear:
+    """Equal weights, or the best kind alone where that is surely better."""
+
+    def best(weights: tuple[float, ...]) -> tuple[float, tuple[Linear, np.ndarray]]:
+        return _best((folds.worth(said), (model, said)) for model, said in problem.crossed(weights, strengths, folds))
+
+    _, (joined, said) = best((1.0,) * len(problem.kinds))
+    if len(problem.kinds) == 1:
+        return joined
+    _, (single, other) = max((best(weights) for weights in problem.alone()), key=lambda found: found[0])
+    return single if folds.surely(other, said) else joined
 
 
 def _searched(problem: _Problem, strengths: Sequence[float], judge: Judge, alone: Found) -> Found:
@@ -247,39 +276,28 @@ class _Problem:
         """Some of the rows, by position or as a mask."""
         return replace(self, x=self.x[some], wanted=self.wanted[some])
 
-    def best(self, weights: tuple[float, ...], strengths: Sequence[float], judge: Judge | Folds) -> Found:
+    def alone(self) -> list[tuple[float, ...]]:
+        """Weights of each kind alone, narrow kinds first."""
+        order = np.argsort(list(self.kinds.values()), kind="stable")
+        return [tuple(float(place == other) for other in range(len(order))) for place in order]
+
+    def best(self, weights: tuple[float, ...], strengths: Sequence[float], judge: Judge) -> Found:
         """The highest score and its fit; of equal scores the stronger penalty."""
-        found: Found | None = None
-        waited = 0
-        for score, model in self._judged(weights, strengths, judge):
-            waited += 1
-            if found is None or score > found[0] + _EVEN:
-                found, waited = (score, model), 0
-            if waited >= _PATIENCE:
-                break
-        assert found is not None
-        return found
+        return _best((judge(model), model) for model in self.fits(weights, strengths))
 
-    def _judged(self, weights: tuple[float, ...], strengths: Sequence[float], judge: Judge | Folds) -> Iterator[Found]:
-        """Score and fit of each strength. Every fold is answered by the fit to the others; a fold beside which one
-        class alone is left is not judged.
-        """
-        if not isinstance(judge, Folds):
-            yield from ((judge(model), model) for model in self.fits(weights, strengths))
-            return
-        numbers = np.unique(judge.number)
-        others = {one: self.only(judge.number != one) for one in numbers}
-        held = {one: np.flatnonzero(judge.number == one) for one in numbers if not others[one].of_one_class()}
-        judged = np.concatenate([*held.values(), np.empty(0, dtype=np.int64)])
-        parts = [others[one].fits(weights, strengths) for one in held]
-        for model, *rest in zip(self.fits(weights, strengths), *parts, strict=True):
-            answers = [part.scores(self.raw[rows]) for rows, part in zip(held.values(), rest, strict=True)]
-            scores = np.concatenate([*answers, np.empty((0, self.outputs), dtype=np.float32)])
-            yield judge.worth(judged, scores, model), model
-
-    def of_one_class(self) -> bool:
-        """Whether there is nothing to tell apart."""
-        return self.kind == "multinomial" and int((self.wanted > 0).any(axis=0).sum()) < 2
+    def crossed(
+        self, weights: tuple[float, ...], strengths: Sequence[float], folds: Folds
+    ) -> Iterator[tuple[Linear, np.ndarray]]:
+        """The fit of each strength, and the scores that :class:`Folds` judge it by."""
+        judged = folds.number >= 0
+        numbers = np.unique(folds.number[judged])
+        others = [self.only(folds.number != one).fits(weights, strengths) for one in numbers]
+        for model, *parts in zip(self.fits(weights, strengths), *others, strict=True):
+            scores = np.empty((len(self.raw), self.outputs), dtype=np.float32)
+            for one, part in zip(numbers, parts, strict=True):
+                here = folds.number == one
+                scores[here] = part.scores(self.raw[here])
+            yield model, np.concatenate([scores[judged], model.scores(folds.beside)])
 
     def fits(self, weights: tuple[float, ...], strengths: Sequence[float]) -> Iterator[Linear]:
         """A fit a strength, with these weights of the kinds, made as they are asked for."""

@@ -99,6 +99,45 @@ def test_labels_of_fewer_than_five_blocks_do_not_weigh_kinds() -> None:
     assert set(fit_head(CLASSES, train, val, Scaling.of(train.features, (1, 1)), KINDS).weights) == {"features"}
 
 
+def a_misleading_kind(noise: float) -> Labelled:
+    """Labels of eight blocks: one feature tells them by itself, twenty others tell the class in half of the blocks and
+    the opposite in the other half, with some noise.
+    """
+    rng = np.random.default_rng(5)
+    truth, block = np.tile([0, 1], 160), np.repeat(np.arange(8), 40)
+    side = 2.0 * truth - 1
+    turn = np.where(block % 2, -1.0, 1.0) * side
+    good = side + rng.normal(0, 0.8, len(truth))
+    misleading = turn[:, None] + rng.normal(0, noise, (len(truth), 20))
+    return Labelled(np.concatenate([good[:, None], misleading], 1).astype(np.float32), truth, block)
+
+
+def test_a_kind_is_alone_where_that_is_better_by_more_than_one_standard_error_and_else_kinds_weigh_alike() -> None:
+    """Found on the demo: convolutions alone were ahead by half an error in its blocks, and far behind in others."""
+    kinds = {"good": 1, "misleading": 20}
+    for train, alone in ((a_misleading_kind(0.3), 0.0), (two_kinds(8, 20, 0, lucky=False), 1.0)):
+        widths = (1, train.features.shape[1] - 1)
+        nothing = Labelled(train.features[:0], train.truth[:0], train.truth[:0])
+        names = kinds if widths[1] == 20 else KINDS
+        model = fit_head(CLASSES, train, nothing, Scaling.of(train.features, widths), names)
+        assert list(model.weights.values()) == [1.0, alone]
+
+
+def test_better_is_sure_where_it_is_so_in_most_blocks_and_not_where_one_block_makes_the_difference() -> None:
+    blocks = np.repeat(np.arange(8), 20)
+    truth = np.tile([0, 1], 80)
+    perfect = np.stack([-(2.0 * truth - 1), 2.0 * truth - 1], 1).astype(np.float32) * 3
+    wrong_everywhere, wrong_in_one = perfect.copy(), perfect.copy()
+    wrong_everywhere[::5] *= -1
+    wrong_in_one[blocks == 0] *= -1
+    train = Labelled(np.zeros((160, 1), dtype=np.float32), truth, blocks)
+    folds = judge_of(CLASSES, train, Labelled(train.features[:0], truth[:0], blocks[:0]))
+    assert isinstance(folds, Folds)
+    assert folds.worth(perfect) > folds.worth(wrong_in_one)
+    assert folds.surely(perfect, wrong_everywhere) and not folds.surely(wrong_everywhere, perfect)
+    assert not folds.surely(perfect, wrong_in_one) and not folds.surely(perfect, perfect)
+
+
 def test_folds_judge_the_rows_of_every_block_by_fits_that_have_not_seen_it() -> None:
     """Labels at random within blocks, but constant features per block: only a fit that saw the block could tell."""
     rng = np.random.default_rng(3)
