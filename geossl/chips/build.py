@@ -266,8 +266,3 @@ def _result(plan: BuildPlan, new: int, **facts: Any) -> TilesResult:
         reads=len(plan.work),
         **facts,
     )
-
-
-def scenes_of_chips(chips: ChipStore) -> set[str]:
-    """The ODC ids of every scene that a stored chip came from."""
-    return {name for text in chips.table["datasets"] for name in str(text).split(",") if name}

@@ -158,6 +158,7 @@ def finetune(
     other = None if weights is None else open_transfer(weights, weights_bands, opened)
     inputs = _inputs(source, opened, encoder, seed, labels_per_class) | ({"leave_out": leave_out} if leave_out else {})
     inputs |= {} if other is None else {"weights": other.meta["initial_weights"]["hash"]}
+    inputs |= {} if weights_bands is None else {"weights_bands": weights_bands}
     folder = Path(out) if out else geossl_home() / "heads" / f"{source.spec.name}-{source.name}"
     folder = folder.absolute()
     unfinished = folder.with_name(f".{folder.name}.unfinished")

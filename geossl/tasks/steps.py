@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,7 +78,7 @@ def run_steps(
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         parts = {"net": net, "optimizer": optimizer, "schedule": schedule}
-        start = 0 if kept is None else _found(kept, parts, rng)
+        start = 0 if kept is None else _found(kept, parts, rng, devices)
         if start:
             say(f"goes on after step {start} of {steps}")
             bar.advance(start)
@@ -94,47 +95,55 @@ def run_steps(
             bar.advance(note=f"loss {one.item():.3f}")
             due = time.monotonic() - last >= KEEP_S
             if kept is not None and (due or (long and step + 1 == steps)):  # what follows may be killed too
-                _keep(kept, parts, rng, step + 1)
+                _keep(kept, parts, rng, devices, step + 1)
                 last, long = time.monotonic(), True
     net.encoder.requires_grad_(True)
     net.to("cpu")
 
 
-def _keep(kept: Kept, parts: dict[str, Any], rng: np.random.Generator, step: int) -> None:
+def _keep(kept: Kept, parts: dict[str, Any], rng: np.random.Generator, devices: list[torch.device], step: int) -> None:
     kept.file.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(kept.file) as temporary:
-        torch.save({"identity": kept.identity, "step": step, **_state(parts, rng)}, temporary)
+        torch.save({"identity": kept.identity, "step": step, **_state(parts, rng, devices)}, temporary)
 
 
-def _found(kept: Kept, parts: dict[str, Any], rng: np.random.Generator) -> int:
+def _found(kept: Kept, parts: dict[str, Any], rng: np.random.Generator, devices: list[torch.device]) -> int:
     """Bring back the state that is kept; the number of steps that it has done, 0 where there is none."""
     if not kept.file.is_file():
         return 0
-    fresh = copy.deepcopy(_state(parts, rng))
+    fresh = copy.deepcopy(_state(parts, rng, devices))
     try:
+        with zipfile.ZipFile(kept.file) as archive:  # torch.load does not look at the checksums of its archive
+            if damaged := archive.testzip():
+                raise zipfile.BadZipFile(damaged)
         state = torch.load(kept.file, map_location="cpu", weights_only=True)
         if state["identity"] != kept.identity:
             return 0
         done = int(state["step"])
-        _restore(state, parts, rng)
+        _restore(state, parts, rng, devices)
     except Exception as error:  # a damaged file fails in any way, and maybe after some of it was taken
-        _restore(fresh, parts, rng)
+        _restore(fresh, parts, rng, devices)
         warn(f"unfinished learning in {kept.file} cannot be read and begins anew ({type(error).__name__})")
         return 0
     kept.skip(done)
     return done
 
 
-def _state(parts: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
+def _state(parts: dict[str, Any], rng: np.random.Generator, devices: list[torch.device]) -> dict[str, Any]:
     state = {name: part.state_dict() for name, part in parts.items()}
-    return {**state, "rng": rng.bit_generator.state, "torch": torch.get_rng_state()}
+    cuda = [torch.cuda.get_rng_state(device) for device in devices]
+    return {**state, "rng": rng.bit_generator.state, "torch": torch.get_rng_state(), "cuda": cuda}
 
 
-def _restore(state: dict[str, Any], parts: dict[str, Any], rng: np.random.Generator) -> None:
+def _restore(
+    state: dict[str, Any], parts: dict[str, Any], rng: np.random.Generator, devices: list[torch.device]
+) -> None:
     for name, part in parts.items():
         part.load_state_dict(state[name])
     rng.bit_generator.state = state["rng"]
     torch.set_rng_state(state["torch"])
+    for device, numbers in zip(devices, state["cuda"], strict=True):
+        torch.cuda.set_rng_state(numbers, device)
 
 
 def _settle(encoder: Encoder, learns: Learns) -> None:

@@ -63,8 +63,6 @@ class Recorder(pl.Callback):
         self.figures: list[dict[str, float]] = list(earlier.figures) if earlier else []
         self.train_seconds = earlier.train_seconds if earlier else 0.0
         self.attempts = earlier.attempts + 1 if earlier else 1
-        self.steps_now = 0
-        self.train_seconds_now = 0.0
         self._seconds_before = earlier.seconds if earlier else 0.0
         self._started = self._mark = self._saved = clock()
         self._timed_from = 0.0
@@ -94,7 +92,6 @@ class Recorder(pl.Callback):
         done, rest = divmod(int(batch) + 1, module.accumulate)
         if rest:
             return
-        self.steps_now += 1
         if module.schedule.total is None:
             self._time(done, module)
         total = module.schedule.total
@@ -186,7 +183,6 @@ class Recorder(pl.Callback):
         """Close a stretch of pure training time."""
         now = self.clock()
         self.train_seconds += now - self._mark
-        self.train_seconds_now += now - self._mark
 
 
 def note(figures: list[dict[str, float]]) -> str:

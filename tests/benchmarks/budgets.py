@@ -208,7 +208,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--encoder", nargs="+", default=[], metavar="SET=DIR", help="encoders that are there already")
     parser.add_argument("--minutes", type=float, default=10.0, help="pretraining of each encoder that is made here")
-    parser.add_argument("--pretrainings", type=int, default=1, help="encoders made a set; seeds take turns with them")
+    parser.add_argument("--pretrainings", type=int, default=3, help="encoders made a set; seeds take turns with them")
     parser.add_argument("--method", default="simclr", help="of these")
     parser.add_argument("--view-px", type=int, default=32, help="side of a view in pretraining")
     parser.add_argument("--work", type=Path, default=ROOT / ".geossl" / "budgets", help="kept runs")

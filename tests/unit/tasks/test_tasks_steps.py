@@ -99,9 +99,17 @@ def _saved(change: Callable[[dict[str, Any]], object]) -> Callable[[bytes], byte
     return damage
 
 
+def _flipped(good: bytes) -> bytes:
+    """One bit of a weight is another."""
+    weight = torch.load(io.BytesIO(good), weights_only=True)["net"]["reader.weight"].numpy().tobytes()
+    assert good.count(weight) == 1
+    return good.replace(weight, bytes([weight[0] ^ 1]) + weight[1:])
+
+
 @pytest.mark.parametrize(
     "damage",
     [
+        _flipped,
         lambda good: b"",
         lambda good: good[: len(good) // 2],
         lambda good: good[:1000] + bytes(len(good) - 1000),
@@ -112,7 +120,18 @@ def _saved(change: Callable[[dict[str, Any]], object]) -> Callable[[bytes], byte
         _saved(lambda state: {name: part for name, part in state.items() if name != "torch"}),
         _saved(lambda state: {**state, "net": {**state["net"], "reader.bias": torch.zeros(3)}}),
     ],
-    ids=["empty", "cut", "zeros", "text", "no text", "list", "nothing", "without numbers", "other network"],
+    ids=[
+        "a flipped bit",
+        "empty",
+        "cut",
+        "zeros",
+        "text",
+        "no text",
+        "list",
+        "nothing",
+        "without numbers",
+        "other network",
+    ],
 )
 def test_a_damaged_file_is_told_of_and_not_used(
     cut_off: Kept, damage: Callable[[bytes], bytes], capsys: pytest.CaptureFixture[str]
