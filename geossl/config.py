@@ -62,13 +62,19 @@ def parse(schema: type[Schema], values: dict[str, Any], where: object) -> Schema
     try:
         return schema.model_validate(values)
     except ValidationError as error:
-        faults = [f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors()]
+        faults = [_fault(".".join(map(str, e["loc"])), e["msg"]) for e in error.errors()]
         raise InputError(
             f"not a valid {schema.__name__}",
             where=where,
             found="; ".join(faults),
             remedy=f"fields are: {', '.join(schema.model_fields)}",
         ) from None
+
+
+def _fault(field: str, message: str) -> str:
+    """What is wrong with a field, or (of none) with fields that do not go together."""
+    said = message.removeprefix("Value error, ")
+    return f"{field}: {said}" if field else said
 
 
 def load(schema: type[Schema], kind: str, name_or_path: str | Path) -> Schema:

@@ -9,6 +9,7 @@ import typer
 from geossl.cli.common import (
     JsonOption,
     MonthsOption,
+    OutOption,
     PeriodOption,
     ProductOption,
     RegionOption,
@@ -57,7 +58,7 @@ def _text(result: TemplateResult) -> str:
 def check(
     file: Annotated[str | None, typer.Argument(help="Label file; without it the labels of ready --chips.")] = None,
     task: Annotated[str, typer.Option("--task", "-t", help="A shipped task, or the .yaml of your own.")] = ...,  # type: ignore[assignment]
-    out: Annotated[str, typer.Option("--out", "-o", help="Directory for the report and the verdicts.")] = ...,  # type: ignore[assignment]
+    out: OutOption = None,
     region: RegionOption = None,
     chips: Annotated[str | None, typer.Option("--chips", help="A chip store, or an index of ready chips.")] = None,
     encoder: Annotated[
@@ -71,7 +72,7 @@ def check(
 ) -> None:
     """Say what finetune would do with a label file, and which labels look wrong.
 
-    Example: geossl labels check labels.gpkg --task drought --region malardalen --encoder ENCODER --out check
+    Example: geossl labels check labels.gpkg --task drought --region malardalen --encoder ENCODER
     """
 
     def work() -> LabelsCheckResult:

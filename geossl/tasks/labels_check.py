@@ -12,6 +12,7 @@ import pandas as pd
 import shapely
 
 from geossl.artefacts import atomic_directory, check_place, write_manifest
+from geossl.config import geossl_home
 from geossl.encoders.saved import Encoder, check_bands, load_encoder
 from geossl.errors import InputError
 from geossl.labels.quality import KEEP, LOOK, REMOVE, judge, judge_several
@@ -67,7 +68,7 @@ def check_labels(
     labels: str | Path | None,
     task: str | Path | TaskSpec,
     *,
-    out: str | Path,
+    out: str | Path | None = None,
     region: str | Region | None = None,
     chips: Any = None,
     encoder: str | Path | Encoder | None = None,
@@ -81,17 +82,17 @@ def check_labels(
     Args:
         labels: a label file; None for ready chips with labels of their own.
         task: a shipped task, the YAML of one's own, or a spec.
-        out: directory of the result.
+        out: directory of the result; by default ``checks/<task>-<region or chips>`` under ``$GEOSSL_HOME``.
         encoder: where given, labels are also judged by their neighbours in its features.
 
     Raises:
         InputError: what finetune would refuse to read, with row numbers; another thing in ``out``.
     """
-    spec, folder = load_task(task), Path(out).absolute()
-    check_place(folder, KIND)
     opened = load_encoder(encoder) if isinstance(encoder, str | Path) else encoder
-    source = open_source(spec, labels, region, chips, product, period, months)
+    source = open_source(load_task(task), labels, region, chips, product, period, months)
     spec = source.spec
+    folder = (Path(out) if out else geossl_home() / "checks" / f"{spec.name}-{source.name}").absolute()
+    check_place(folder, KIND)
     if opened is not None:
         check_bands(opened, source.chips.bands, f"chips {source.chips.path}")
     examples, problem = _examples(source, opened, seed)

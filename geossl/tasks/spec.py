@@ -226,13 +226,23 @@ def fit_to_chips(spec: TaskSpec, label_kind: str, label_names: tuple[str, ...], 
     alias), whatever their order in the chips.
 
     Raises:
-        InputError: the chips' labels are of another kind, or name classes that the task does not know.
+        InputError: the chips' labels are of another kind, name classes that the task does not know, or do not go with
+            other settings of the task.
     """
     kind = _KINDS[label_kind]
     of = "chip" if kind == "regression" else "pixel"
     if spec.from_chips:
         classes = [{"name": name} for name in label_names]
-        return changed(spec, where, kind=kind, of=of, classes=classes, from_chips=False)
+        try:
+            return changed(spec, where, kind=kind, of=of, classes=classes, from_chips=False)
+        except InputError as error:
+            raise InputError(
+                f"task {spec.name} does not go with the labels of these chips",
+                where=where,
+                expected=f"settings for {kind}",
+                found=error.found,
+                remedy="leave out what is for other labels (--strategy, --decoder, or lines of the task's YAML)",
+            ) from None
     if (kind, of) != (spec.kind, spec.of):
         raise InputError(
             f"task {spec.name} needs labels of another kind",

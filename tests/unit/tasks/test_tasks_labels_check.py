@@ -81,7 +81,9 @@ def test_periods_hold_on_every_date_within_and_soft_labels_and_stations_are_read
     assert read_stations(csv, ()).frame["row"].tolist() == [1]
 
 
-def test_labels_left_out_by_confidence_or_without_a_pixel_of_their_own_are_told(store: Any, tmp_path: Path) -> None:
+def test_labels_left_out_by_confidence_or_without_a_pixel_of_their_own_are_told(
+    store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shapes = [store.tile_box(t, 2, 8, 2, 8) for t in range(4)] + [store.tile_box(t, 2, 8, 20, 26) for t in range(4)]
     shapes += [store.tile_box(0, 2, 8, 2, 8), store.tile_box(1, 20, 24, 4, 8), store.tile_box(1, 20, 24, 4, 8)]
     names = ["water"] * 4 + ["land"] * 4 + ["water", "water", "land"]
@@ -89,7 +91,9 @@ def test_labels_left_out_by_confidence_or_without_a_pixel_of_their_own_are_told(
     path = tmp_path / "labels.gpkg"
     gpd.GeoDataFrame({"class": names, "confidence": sure}, geometry=shapes, crs="EPSG:32633").to_file(path)
     spec = WATER.model_copy(update={"min_confidence": 0.5})
-    result = check_labels(path, spec, out=tmp_path / "out", chips=store)
+    monkeypatch.setenv("GEOSSL_HOME", str(tmp_path / "home"))
+    result = check_labels(path, spec, chips=store)
+    assert result.folder.parent == tmp_path / "home" / "checks" and result.report.is_file()
     fate = pd.read_csv(result.folder / "verdicts.csv")["fate"].tolist()
     assert fate == [COVERED, *[USED] * 6, LOW, USED, CONTRADICTED, CONTRADICTED]
     assert result.duplicates == 1 and result.conflicts == 2

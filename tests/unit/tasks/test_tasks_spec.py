@@ -48,6 +48,13 @@ def test_land_cover_becomes_what_the_chips_labels_are() -> None:
     assert fit_to_chips(load_task("land-cover"), "class", ("a", "b", "c"), "here").outputs == 3
 
 
+def test_settings_for_pixels_do_not_go_with_labels_of_whole_chips() -> None:
+    with_decoder = load_task("land-cover").model_copy(update={"decoder": "unet", "kind": "segmentation"})
+    with pytest.raises(InputError, match="does not go with the labels of these chips") as caught:
+        fit_to_chips(with_decoder, "multilabel", ("sea", "forest"), "here")
+    assert "decoders, series and losses are for pixels" in str(caught.value) and "--decoder" in str(caught.value)
+
+
 def test_masks_of_another_order_are_matched_by_name_and_foreign_ones_refused() -> None:
     water = load_task("water")
     assert class_order(water, ("Water", "land"), "here") == [1, 0]
