@@ -18,13 +18,16 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import geopandas as gpd
 import numpy as np
+import rasterio
 
 from geossl.artefacts import is_complete, write_json
 from geossl.chips.build import build_tiles
 from geossl.encoders.saved import Encoder, load_encoder, random_encoder
 from geossl.errors import InputError
 from geossl.regions import load_region
+from geossl.sandbox.classes import Cover
 from geossl.sandbox.create import create_sandbox
 from geossl.tasks.asked import ask
 from geossl.tasks.chip_rows import ChipFeatures, chip_features, chip_head, fit_chips
@@ -43,21 +46,27 @@ ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("GEOSSL_REAL_DATA", ROOT.parent / "shared" / "data"))
 OUT = ROOT / "docs" / "benchmarks" / "trust.md"
 YEAR = "2018"
+POINTS = 6000
 
 
 @dataclass(frozen=True)
 class Case:
-    """A labelled set: of a sandbox (``region`` and ``labels``, a file of its folder), or ready chips (``name``)."""
+    """A labelled set: of a sandbox (``region`` and ``labels``, a file of its folder), or ready chips (``name``).
+
+    ``period``: of the sandbox's scenes; None for all years, where labels lie in several.
+    """
 
     title: str
     task: str
     region: str | None = None
     labels: str | None = None
+    period: str | None = YEAR
 
 
 CASES = {
     "sandbox-landcover": Case("simulated Mälardalen, land cover", "land-cover", "malardalen", "landcover.gpkg"),
-    "sandbox-drought": Case("simulated Mälardalen, drought", "drought", "malardalen", "drought.gpkg"),
+    "sandbox-points": Case("the same, points drawn over the whole region", "land-cover", "malardalen", "points.gpkg"),
+    "sandbox-drought": Case("simulated Mälardalen, drought", "drought", "malardalen", "drought.gpkg", None),
     "sandbox-depth": Case("simulated Bohuslän, depth", "shallow-water", "bohuslan", "soundings.gpkg"),
     "bigearthnet-finland": Case("bigearthnet-finland, labels of chips", "land-cover"),
     "eurosat_ms": Case("eurosat_ms, classes of chips", "land-cover"),
@@ -88,12 +97,29 @@ def opened(name: str, work: Path, scale: Scale) -> Source:
         return open_source(load_task(case.task), None, None, DATA / name, None, None, None)
     place = work / f"{case.region}-{scale.size_km:g}"
     os.environ["GEOSSL_HOME"] = str(place / "home")  # an embedded cube of its own
-    store = place / f"chips-{scale.block_tiles}"
+    store = place / f"chips-{scale.block_tiles}-{case.period or 'all'}"
     if not is_complete(store):
         create_sandbox(case.region, out=place / "sandbox", size_km=scale.size_km)
-        build_tiles(replace(load_region(case.region), block_tiles=scale.block_tiles), period=YEAR, out=store)
+        build_tiles(replace(load_region(case.region), block_tiles=scale.block_tiles), period=case.period, out=store)
     labels = place / "sandbox" / "labels" / str(case.labels)
-    return open_source(load_task(case.task), labels, None, store, None, YEAR, None)
+    if not labels.is_file():
+        draw_points(place / "sandbox" / "truth" / "landcover.tif", labels)
+    return open_source(load_task(case.task), labels, None, store, None, case.period, None)
+
+
+def draw_points(truth: Path, labels: Path) -> None:
+    """Points of the true land cover, drawn evenly over the region: labels as the map is, not as an analyst picks them.
+
+    The sandbox's own labels are few polygons, as many of each class, so that a dozen of them decide a figure.
+    """
+    with rasterio.open(truth) as source:
+        cover, transform, crs = source.read(1), source.transform, source.crs.to_wkt()
+    y, x = np.nonzero(np.isin(cover, list(Cover)))
+    drawn = np.random.default_rng(0).choice(len(y), min(POINTS, len(y)), replace=False)
+    y, x = y[drawn], x[drawn]
+    names = [Cover(value).name.lower().replace("_", " ") for value in cover[y, x]]
+    places = gpd.points_from_xy(*(transform * (x + 0.5, y + 0.5)))
+    gpd.GeoDataFrame({"class": names}, geometry=places, crs=crs).to_file(labels)
 
 
 def taught(source: Source, encoder: Encoder, seed: int) -> tuple[Head, PixelExamples | ChipExamples]:
@@ -142,10 +168,12 @@ def page(done: dict[str, list[dict[str, Any]]], scale: Scale, encoder: Path | No
         f"Made by `python -m tests.benchmarks.trust --size-km {scale.size_km:g} --block-tiles "
         f"{scale.block_tiles}`: heads on {used} joined with spectral and "
         f"random-convolution features, all labels, sandboxes of {scale.size_km:g} km (blocks of "
-        f"{0.64 * scale.block_tiles:g} km) and the year {YEAR}. Every seed splits "
+        f"{0.64 * scale.block_tiles:g} km) and the year {YEAR} (drought: all years). Every seed splits "
         "the blocks anew. Temperature, sets, intervals and limits are of validation blocks, figures of test blocks: "
         "mean over seeds, and lowest to highest in brackets. Few test labels show an ECE by chance alone: that of a "
-        "perfect head stands beside.",
+        "perfect head stands beside. It counts every label by itself; pixels of one polygon are right or wrong "
+        "together, so some tens of polygons show more than that. Points drawn over the same region show what a map's "
+        "pixels get.",
         "",
         "## Expected calibration error",
         "",
