@@ -36,11 +36,12 @@ def decoding() -> Manner:
 
 
 def fine_tuning() -> Manner:
-    """The encoder learns on, from the frozen head: as many rates as supervised from scratch has, a third as large.
+    """The encoder learns on, from the frozen head: as many rates as supervised from scratch has, a thirtieth as large.
 
     Beginning at a fitted head keeps the first steps from spoiling the features (Kumar et al. 2022, arXiv:2202.10054).
+    Of rates a third as large validation chose the smallest in nine of twelve runs on bigearthnet-finland.
     """
-    return Manner("fine-tuning", tuple(rate / 3 for rate in scratch.RATES), "layers", taught=True)
+    return Manner("fine-tuning", tuple(rate / 30 for rate in scratch.RATES), "layers", taught=True)
 
 
 def open_transfer(weights: str | Path, file_bands: str | None, like: Encoder) -> Encoder:

@@ -55,24 +55,25 @@ MOST_IN_ALL = 0.02
 """How close to all labels' supervised figure a tenth of the labels shall come (issue: within 2 points)."""
 
 
-def runs_of(study: str, case: Case | Spectra, groups: list[str], seeds: int) -> list[Run]:
-    """Runs of a set, seed by seed; single pixels have one group of rows."""
+def runs_of(study: str, case: Case | Spectra, groups: list[str], budgets: list[str], seeds: int) -> list[Run]:
+    """Runs of a set, seed by seed; single pixels have one group of rows. ``budgets``: of rows that learn by steps."""
     if isinstance(case, Spectra):
         return [Run(study, LINEAR, seed) for seed in range(seeds)]
     found = []
     for seed in range(seeds):
         for group in groups:
-            found += [Run(study, group, seed)] if group == LINEAR else [Run(study, group, seed, one) for one in BUDGETS]
+            asked = [one for one in BUDGETS if budget_name(one) in budgets]
+            found += [Run(study, group, seed)] if group == LINEAR else [Run(study, group, seed, one) for one in asked]
     return found
 
 
-def make(names: list[str], groups: list[str], seeds: int, settings: Settings) -> None:
+def make(names: list[str], groups: list[str], budgets: list[str], seeds: int, settings: Settings) -> None:
     """Make what is missing."""
     began = time.monotonic()
     for name in names:
         case = open_case(name, settings.work, _given_meta(name, settings))
         _keep_truth(case, settings.work)
-        for run in runs_of(name, case, groups, seeds):
+        for run in runs_of(name, case, groups, budgets, seeds):
             if done(run, settings.work) is not None:
                 continue
             try:
@@ -205,6 +206,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sets", nargs="+", default=list(SETS), choices=SETS)
     parser.add_argument("--groups", nargs="+", default=list(GROUPS), choices=GROUPS, help="rows to make")
+    parser.add_argument("--budgets", nargs="+", default=list(NAMES), choices=NAMES, help="of rows that learn by steps")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--encoder", nargs="+", default=[], metavar="SET=DIR", help="encoders that are there already")
     parser.add_argument("--minutes", type=float, default=10.0, help="pretraining of each encoder that is made here")
@@ -224,7 +226,7 @@ def main(arguments: list[str] | None = None) -> int:
     _check_settings(settings)
     if not given.table_only:
         set_quiet(True)
-        make(given.sets, given.groups, given.seeds, settings)
+        make(given.sets, given.groups, given.budgets, given.seeds, settings)
     text, figures = page(given.sets, settings, given.seeds)
     given.out.parent.mkdir(parents=True, exist_ok=True)
     given.out.write_text(text, encoding="utf-8")

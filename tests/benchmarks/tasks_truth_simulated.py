@@ -324,7 +324,8 @@ def shallow_water(work: Path, size_km: float) -> str:
     folder = sandbox("bohuslan", size_km)
     made = _head("shallow-water", "bohuslan", folder / "labels" / "soundings.gpkg", work)
     return "\n\n".join([
-        f"Simulated Bohuslän, {size_km:g} km; {made.labels} labelled pixels whose bed is seen; metres. The encoder is "
+        f"Simulated Bohuslän, {size_km:g} km; {made.labels['train']} training, {made.labels['val']} validation, "
+        f"{made.labels['test']} test pixels whose bed is seen; metres. The encoder is "
         "untrained: the rows show what colours alone tell.",
         "    geossl finetune --task shallow-water --region bohuslan --months 5-9 --labels soundings.gpkg --encoder DIR",
         _head_rows(made, "rmse"),
