@@ -12,6 +12,7 @@ import json
 import sys
 import textwrap
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -110,8 +111,20 @@ def _keep_truth(case: Case | Spectra, work: Path) -> None:
     facts.write_text(json.dumps(told), encoding="utf-8")
 
 
-def gathered(name: str, work: Path) -> tuple[dict[tuple[str, str], Figures], str, str]:
-    """Figures by row and budget (the mean over the seeds that are there), the headline's name, and what the set is."""
+@dataclass(frozen=True)
+class Gathered:
+    """Figures by row and budget (the mean over the seeds that are there), how many seeds each row has, the headline's
+    name, and what the set is.
+    """
+
+    figures: dict[tuple[str, str], Figures]
+    seeds: dict[str, int]
+    headline: str
+    sentence: str
+
+
+def gathered(name: str, work: Path) -> Gathered:
+    """What is there of a set."""
     facts, arrays = _truth_files(name, work)
     told = json.loads(facts.read_text(encoding="utf-8"))
     spec = TaskSpec.model_validate(told["spec"])
@@ -124,7 +137,9 @@ def gathered(name: str, work: Path) -> tuple[dict[tuple[str, str], Figures], str
                 row, _, budget = key.partition("|")
                 one = kept[key]
                 said.setdefault((row, budget), []).append(one.astype(np.int64) if one.dtype == np.uint8 else one)
-    return {key: judge.figures(ones) for key, ones in said.items()}, spec.headline, told["sentence"]
+    figures = {key: judge.figures(ones) for key, ones in said.items()}
+    seeds = {row: max(len(ones) for (one, _), ones in said.items() if one == row) for row, _ in said}
+    return Gathered(figures, seeds, spec.headline, told["sentence"])
 
 
 def page(names: list[str], settings: Settings, seeds: int) -> tuple[str, dict[str, Any]]:
@@ -147,18 +162,20 @@ def page(names: list[str], settings: Settings, seeds: int) -> tuple[str, dict[st
     for name in names:
         if not _truth_files(name, settings.work)[0].is_file():
             continue
-        rows, headline, sentence = gathered(name, settings.work)
+        found = gathered(name, settings.work)
+        rows, headline = found.figures, found.headline
         if not rows:
             continue
-        lines += ["", f"## {name}", "", *textwrap.wrap(f"{sentence} Figure: {headline}.", 116), ""]
-        lines += table(rows, headline) + differences(rows, headline) + [""] + reading(rows, headline)
+        lines += ["", f"## {name}", "", *textwrap.wrap(f"{found.sentence} Figure: {headline}.", 116), ""]
+        lines += table(found) + differences(rows, headline) + [""] + reading(rows, headline)
         figures[name] = {f"{row}|{budget}": one.values[headline] for (row, budget), one in rows.items()}
     return "\n".join(lines) + "\n", figures
 
 
-def table(rows: dict[tuple[str, str], Figures], headline: str) -> list[str]:
+def table(found: Gathered) -> list[str]:
     """A row a way of learning, a column a budget."""
-    lines = [f"| row | {' | '.join(NAMES)} |", "|---" * (len(NAMES) + 1) + "|"]
+    rows, headline = found.figures, found.headline
+    lines = [f"| row | seeds | {' | '.join(NAMES)} |", "|---" * (len(NAMES) + 2) + "|"]
     names = list(dict.fromkeys(row for row, _ in rows))
     for name in sorted(names, key=lambda one: ORDER.index(one) if one in ORDER else len(ORDER)):
         cells = []
@@ -167,7 +184,7 @@ def table(rows: dict[tuple[str, str], Figures], headline: str) -> list[str]:
             interval = None if one is None else one.interval(headline)
             value = "–" if one is None else f"{one.values[headline]:.3f}"
             cells.append(value if interval is None else f"{value} [{interval.low:.3f}, {interval.high:.3f}]")
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+        lines.append(f"| {name} | {found.seeds[name]} | {' | '.join(cells)} |")
     return lines
 
 
