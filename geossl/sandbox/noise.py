@@ -50,7 +50,8 @@ def fractal(
     gain = np.hypot(along, across, out=along)  # in place: these arrays are larger than the field
     del across
     np.maximum(gain, 1, out=gain)
-    spectrum *= np.power(gain, np.float32(-slope / 2), out=gain)
+    # in double precision and rounded: single-precision powers differ in their last bit between processors
+    spectrum *= np.power(gain, -slope / 2, out=gain, dtype=np.float64, casting="same_kind")
     spectrum[0, 0] = 0
     field = fft.irfft2(spectrum, s=(whole, whole), overwrite_x=True)[:side, :side].astype(np.float32)
     field -= field.mean()
