@@ -100,10 +100,7 @@ class SandboxSpec(config.Settings):
 
 def identity(spec: SandboxSpec) -> dict[str, Any]:
     """What tells one sandbox from another, for ``sandbox.json`` and the manifest: all settings that are set."""
-    facts = spec.model_dump(mode="json", exclude_none=True)
-    if spec.layout == "farmland":
-        del facts["layout"]  # as version 1 of malardalen was written
-    return facts
+    return spec.model_dump(mode="json", exclude_none=True)
 
 
 @dataclass(frozen=True)

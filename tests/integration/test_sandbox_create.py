@@ -205,7 +205,7 @@ def test_a_lost_scene_is_made_again_alone(tiny: Path, made: SandboxResult, tmp_p
 
 def test_the_manifest_names_settings_and_every_scene(made: SandboxResult) -> None:
     manifest = read_manifest(made.path, KIND)
-    assert manifest["spec"]["seed"] == made.seed and manifest["spec"]["version"] == 1
+    assert manifest["spec"]["seed"] == made.seed and manifest["spec"]["version"] == 2
     assert len(manifest["scenes"]) == made.scenes
     assert str(made.path) not in (made.path / "manifest.json").read_text()
 
