@@ -47,6 +47,8 @@ DATA = Path(os.environ.get("GEOSSL_REAL_DATA", ROOT.parent / "shared" / "data"))
 OUT = ROOT / "docs" / "benchmarks" / "trust.md"
 YEAR = "2018"
 POINTS = 6000
+TILE_KM = 0.8
+"""Of the shipped regions: 80 px of 10 m."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ CASES = {
 
 @dataclass(frozen=True)
 class Scale:
-    """Side of the sandboxes in km, and tiles (of 640 m) along the side of a block there.
+    """Side of the sandboxes in km, and tiles (:data:`TILE_KM`) along the side of a block there.
 
     Small sandboxes have few blocks: one of 6.4 km with the region's own blocks of 4 tiles has a single validation
     block, and nothing can be calibrated on that. Smaller blocks are more alike, so the test is an easier one.
@@ -168,7 +170,7 @@ def page(done: dict[str, list[dict[str, Any]]], scale: Scale, encoder: Path | No
         f"Made by `python -m tests.benchmarks.trust --size-km {scale.size_km:g} --block-tiles "
         f"{scale.block_tiles}`: heads on {used} joined with spectral and "
         f"random-convolution features, all labels, sandboxes of {scale.size_km:g} km (blocks of "
-        f"{0.64 * scale.block_tiles:g} km) and the year {YEAR} (drought: all years). Every seed splits "
+        f"{TILE_KM * scale.block_tiles:g} km) and the year {YEAR} (drought: all years). Every seed splits "
         "the blocks anew. Temperature, sets, intervals and limits are of validation blocks, figures of test blocks: "
         "mean over seeds, and lowest to highest in brackets. Few test labels show an ECE by chance alone: that of a "
         "perfect head stands beside. It counts every label by itself; pixels of one polygon are right or wrong "
